@@ -1,0 +1,6 @@
+//! What users call.
+
+mod fork;
+pub(crate) mod hint;
+mod init;
+pub mod raw;

@@ -1,0 +1,3 @@
+//! What differs between processors: the thread slot.
+
+pub mod slot;

@@ -1,0 +1,165 @@
+//! Extents: the 2 MiB units an arena hands out, and what is published about each.
+//!
+//! Owns the table of extent records, one per extent of the window, zero-filled until used. Zone: cold. Invariants:
+//! * `kind` is `Free` exactly while the arena may hand the extent out; it changes under the arena lock only.
+//! * `live` has a bit for every slice that holds application data; it changes under the lock of the heap that owns the
+//!   extent (slabs) or before the block is returned to the application (large).
+//! * `birth` changes every time the extent is handed out, so that a reader who looks at it before and after knows whether what it
+//!   learnt is about the same data.
+
+use super::pool::Pool;
+use crate::pagemap::{self, SLICE_BYTES};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+
+/// Bytes of an extent.
+pub const EXTENT_BYTES: usize = 1 << EXTENT_SHIFT;
+pub(crate) const EXTENT_SHIFT: usize = 21;
+/// Slices in an extent.
+pub(crate) const SLICES: usize = EXTENT_BYTES / SLICE_BYTES;
+
+/// What an extent is in use for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Nothing, or not even reserved.
+    Free = 0,
+    /// Slabs of a thread heap.
+    Slabs = 1,
+    /// The first extent of a large span.
+    LargeHead = 2,
+    /// A further extent of a large span.
+    LargeBody = 3,
+}
+
+/// The record of one extent.
+#[repr(C, align(64))]
+pub(crate) struct Extent {
+    kind: AtomicU8,
+    /// The pool its data belongs to, which need not be the arena's (spill).
+    pool: AtomicU8,
+    birth: AtomicU32,
+    /// Bit i: slice i holds live data.
+    live: AtomicU32,
+    /// Large head: how many extents the span has.
+    pub(crate) span: AtomicU32,
+    /// Large head: bytes usable by the application.
+    pub(crate) bytes: AtomicUsize,
+    /// Slabs: the heap that owns it, null until it has entered itself. Under that heap's lock.
+    pub(crate) owner: AtomicPtr<core::ffi::c_void>,
+    /// Slabs: neighbours in the owner's list of extents with free slices, as extent index + 1. Under the heap's lock.
+    pub(crate) next: AtomicU32,
+    pub(crate) prev: AtomicU32,
+    /// Slabs: slices freed since they were last discarded, in this and in the last purge period. Under the heap's lock.
+    pub(crate) dirty_new: AtomicU32,
+    pub(crate) dirty_old: AtomicU32,
+    /// Large head: the span's pages came by mremap(2), so the range is a VMA of its own until it is mapped afresh.
+    pub(crate) remapped: AtomicU8,
+}
+
+static TABLE: AtomicPtr<Extent> = AtomicPtr::new(ptr::null_mut());
+static BIRTHS: AtomicU32 = AtomicU32::new(0);
+
+/// Publishes the table: zero-filled, one record per extent of the window.
+pub(crate) fn open(table: *mut Extent) {
+    TABLE.store(table, Ordering::Release);
+}
+
+/// The record of extent `index`.
+#[inline]
+pub(crate) fn at(index: usize) -> &'static Extent {
+    debug_assert!(index < pagemap::window_bytes() >> EXTENT_SHIFT);
+    // SAFETY: the table has a record for every extent of the window.
+    unsafe { &*TABLE.load(Ordering::Relaxed).add(index) }
+}
+
+/// The index of the extent that holds `addr`, an address in the window.
+#[inline]
+pub(crate) fn index_of(addr: usize) -> usize {
+    (addr - pagemap::window_base()) >> EXTENT_SHIFT
+}
+
+/// The first address of extent `index`.
+#[inline]
+pub(crate) fn base_of(index: usize) -> usize {
+    pagemap::window_base() + (index << EXTENT_SHIFT)
+}
+
+impl Extent {
+    /// What the extent is in use for.
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        match self.kind.load(Ordering::Acquire) {
+            1 => Kind::Slabs,
+            2 => Kind::LargeHead,
+            3 => Kind::LargeBody,
+            _ => Kind::Free,
+        }
+    }
+
+    /// The number of the pool its data belongs to.
+    #[inline]
+    pub(crate) fn pool(&self) -> u8 {
+        self.pool.load(Ordering::Relaxed)
+    }
+
+    /// Which hand-out this is.
+    #[inline]
+    pub(crate) fn birth(&self) -> u32 {
+        self.birth.load(Ordering::Relaxed)
+    }
+
+    /// The slices that hold live data.
+    #[inline]
+    pub(crate) fn live(&self) -> u32 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Publishes the slices that hold live data.
+    #[inline]
+    pub(crate) fn set_live(&self, live: u32) {
+        self.live.store(live, Ordering::Relaxed);
+    }
+
+    /// Hands the extent out. Under the arena lock.
+    pub(super) fn hand_out(&self, kind: Kind, pool: u8) {
+        debug_assert_eq!(self.kind(), Kind::Free);
+        self.pool.store(pool, Ordering::Relaxed);
+        self.live.store(0, Ordering::Relaxed);
+        self.dirty_new.store(0, Ordering::Relaxed);
+        self.dirty_old.store(0, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
+        self.prev.store(0, Ordering::Relaxed);
+        // The last owner must not take the extent for its own before the next one has entered itself.
+        self.owner.store(ptr::null_mut(), Ordering::Relaxed);
+        self.birth.store(BIRTHS.fetch_add(1, Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.kind.store(kind as u8, Ordering::Release);
+    }
+
+    /// Takes the extent back. Under the arena lock.
+    pub(super) fn take_back(&self) {
+        debug_assert_ne!(self.kind(), Kind::Free);
+        self.live.store(0, Ordering::Relaxed);
+        self.kind.store(Kind::Free as u8, Ordering::Release);
+    }
+}
+
+/// Marks `extents` extents of a large span as lost: handed out for good, with nothing in them.
+pub(crate) fn lose(index: usize, extents: usize) {
+    for record in (index..index + extents).map(at) {
+        record.live.store(0, Ordering::Relaxed);
+        record.kind.store(Kind::LargeBody as u8, Ordering::Release);
+    }
+}
+
+/// Changes the pool of every large span that lies wholly in `[start, end)`.
+pub(crate) fn set_pool_of_spans(start: usize, end: usize, pool: Pool) {
+    for index in index_of(start)..=index_of(end - 1) {
+        let head = at(index);
+        let (first, bytes) = (base_of(index), head.bytes.load(Ordering::Relaxed));
+        if head.kind() == Kind::LargeHead && start <= first && first + bytes <= end {
+            let span = head.span.load(Ordering::Relaxed) as usize;
+            (index..index + span).for_each(|index| at(index).pool.store(pool as u8, Ordering::Relaxed));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the control thread sees of the world, as one trait, so that tests can play heap, nodes and time.
+//!
+//! Zone: control.
+
+use crate::arena::{self, ArenaView, ExtentView, pressure};
+use crate::heat::clock::now_ns;
+use crate::mover::batch::{self, PageMover};
+use crate::sys::{Errno, numa, proc};
+use crate::tier::budget::{Measured, cgroup_limit, node_bytes};
+use crate::tier::topology::usable_nodes;
+use numa::NodeMask;
+
+/// The world.
+pub(crate) trait System: PageMover {
+    /// Nanoseconds of a monotonic clock.
+    fn now(&self) -> u64;
+    /// Calls `f` for every live extent.
+    fn extents(&self, f: &mut dyn FnMut(ExtentView));
+    /// The live extent with this index, as it is now.
+    fn extent(&self, index: u32) -> Option<ExtentView>;
+    /// Calls `f` for every arena.
+    fn arenas(&self, f: &mut dyn FnMut(ArenaView));
+    /// Bytes of live extents.
+    fn heap_bytes(&self) -> u64;
+    /// Bytes of this process in memory.
+    fn resident_bytes(&self) -> u64;
+    /// DRAM and device nodes that may be used now.
+    fn nodes(&self) -> (NodeMask, NodeMask);
+    /// Free and total bytes of a set of nodes.
+    fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64);
+    /// The control group's limit.
+    fn cgroup_limit(&self) -> Option<u64>;
+    /// Tells the heap how full the tiers are.
+    fn press(&self, dram_full: bool, device_full: bool);
+    /// One line for the user.
+    fn say(&self, line: &str);
+
+    /// Everything a budget rests on but the process's own bytes.
+    fn measure(&self, own: (u64, u64), dram: &NodeMask, device: &NodeMask) -> Measured {
+        Measured {
+            own,
+            dram: self.node_bytes(dram),
+            device: self.node_bytes(device),
+            cgroup: self.cgroup_limit(),
+        }
+    }
+}
+
+/// The running process.
+pub(crate) struct Process(pub(crate) batch::Linux);
+
+impl PageMover for Process {
+    fn move_pages(
+        &mut self,
+        pages: &[usize],
+        nodes: Option<&[i32]>,
+        status: &mut [i32],
+    ) -> Result<usize, Errno> {
+        self.0.move_pages(pages, nodes, status)
+    }
+
+    fn touch(&mut self, page: usize) -> Result<(), Errno> {
+        self.0.touch(page)
+    }
+
+    fn pagemap(&mut self, page: usize) -> Option<u64> {
+        self.0.pagemap(page)
+    }
+}
+
+impl System for Process {
+    fn now(&self) -> u64 {
+        now_ns()
+    }
+
+    fn extents(&self, f: &mut dyn FnMut(ExtentView)) {
+        arena::for_each_extent(f);
+    }
+
+    fn extent(&self, index: u32) -> Option<ExtentView> {
+        arena::extent_view(index)
+    }
+
+    fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
+        arena::for_each_arena(f);
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        arena::live_extent_bytes() as u64
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let mut buf = [0; 128];
+        let pages = proc::read_file(c"/proc/self/statm", &mut buf)
+            .ok()
+            .and_then(|n| std::str::from_utf8(&buf[..n]).ok()?.split(' ').nth(1)?.parse::<u64>().ok());
+        pages.unwrap_or(0) * crate::sys::mm::page_bytes() as u64
+    }
+
+    fn nodes(&self) -> (NodeMask, NodeMask) {
+        usable_nodes()
+    }
+
+    fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
+        node_bytes(nodes)
+    }
+
+    fn cgroup_limit(&self) -> Option<u64> {
+        cgroup_limit()
+    }
+
+    fn press(&self, dram_full: bool, device_full: bool) {
+        pressure::set_dram_full(dram_full);
+        pressure::set_device_full(device_full);
+    }
+
+    fn say(&self, line: &str) {
+        proc::say(format_args!("{line}"));
+    }
+}

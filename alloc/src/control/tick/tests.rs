@@ -1,0 +1,215 @@
+//! The whole loop on a played world: convergence, rest, adaptation, budgets.
+
+use super::*;
+use crate::arena::ExtentView;
+use crate::config::Amount;
+use crate::heat::map::PAGES;
+use crate::heat::refs::Refs;
+use crate::heat::refs::world_tests::World;
+use crate::mover::batch::PageMover;
+
+impl System for World {
+    fn now(&self) -> u64 {
+        World::now(self)
+    }
+    fn extents(&self, f: &mut dyn FnMut(ExtentView)) {
+        World::extents(self, f);
+    }
+    fn extent(&self, index: u32) -> Option<ExtentView> {
+        let mut found = None;
+        World::extents(self, &mut |v| {
+            if v.index == index {
+                found = Some(v);
+            }
+        });
+        found
+    }
+    fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
+        f(self.arena());
+    }
+    fn heap_bytes(&self) -> u64 {
+        (self.0.borrow().rate.len() * PAGE_BYTES) as u64
+    }
+    fn resident_bytes(&self) -> u64 {
+        self.heap_bytes()
+    }
+    fn nodes(&self) -> (NodeMask, NodeMask) {
+        (NodeMask::of(0), NodeMask::of(1))
+    }
+    fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
+        let on = |n: i32| self.0.borrow().node.iter().filter(|&&x| x == n).count() * PAGE_BYTES;
+        let total = 1u64 << 30;
+        nodes.iter().fold((0, 0), |(free, all), n| (free + total - on(n as i32) as u64, all + total))
+    }
+    fn cgroup_limit(&self) -> Option<u64> {
+        None
+    }
+    fn press(&self, _: bool, _: bool) {}
+    fn say(&self, _: &str) {}
+}
+
+const EXTENTS: usize = 24;
+const N: usize = EXTENTS * PAGES;
+
+struct Run {
+    world: World,
+    plane: Plane,
+}
+
+impl Run {
+    fn new(rates: Vec<f64>, node: impl Fn(usize) -> i32, edit: impl FnOnce(&mut Config)) -> Run {
+        let world = World::new(rates, node);
+        let mut config =
+            Config { dram: Amount::Bytes((N / 3 * PAGE_BYTES) as u64), tick_ms: 100, ..Config::DEFAULT };
+        edit(&mut config);
+        let tracker: Box<dyn Tracker> = Box::new(Refs::new(world.clone()));
+        let plane = Plane::new(&config, Mode::Auto, (tracker, Vec::new()), &world);
+        Run { world, plane }
+    }
+
+    fn seconds(&mut self, seconds: u64) {
+        let until = World::now(&self.world) + seconds * S;
+        while World::now(&self.world) < until {
+            let wake = self.plane.tick(&mut self.world.clone());
+            self.world.sleep_until(wake.min(until));
+        }
+    }
+
+    fn fraction_of_oracle(&self) -> f64 {
+        let (got, best) = self.world.shares();
+        got / best
+    }
+
+    fn dram_pages(&self) -> usize {
+        self.world.0.borrow().node.iter().filter(|&&n| n == 0).count()
+    }
+
+    fn moves(&self) -> u64 {
+        let s = &self.plane.stats;
+        s.promoted + s.demoted + s.evicted
+    }
+}
+
+fn zipf(seed: u64) -> Vec<f64> {
+    World::zipf(N, 0.99, 300_000.0, seed)
+}
+
+#[test]
+fn a_zipf_heap_converges_to_nine_tenths_of_the_oracle_and_rests() {
+    // Everything in DRAM, as after loading: three times the budget.
+    let mut run = Run::new(zipf(7), |_| 0, |_| ());
+    run.seconds(60);
+    let reached = run.fraction_of_oracle();
+    assert!(reached > 0.93, "{reached} of the oracle");
+    let budget = N / 3;
+    assert!((budget * 94 / 100..=budget).contains(&run.dram_pages()), "{} of {budget}", run.dram_pages());
+    run.seconds(120);
+    let (before, returned) = (run.moves(), run.plane.stats.ping_pong);
+    run.seconds(120);
+    let (moved, returned) = (run.moves() - before, run.plane.stats.ping_pong - returned);
+    assert!(moved < N as u64 / 20, "{moved} pages moved at rest");
+    assert!(returned * 50 <= moved, "{returned} of {moved} came back");
+    assert!(run.fraction_of_oracle() > 0.93);
+}
+
+#[test]
+fn when_the_hot_set_shifts_it_is_found_again_within_a_minute() {
+    let hot = N / 4;
+    let rates = |from: usize| -> Vec<f64> {
+        // A tenth of accesses everywhere, the rest on a scattered quarter.
+        (0..N).map(|i| if (i * 7919 + from) % N < hot { 30.0 } else { 0.3 }).collect()
+    };
+    let mut run = Run::new(rates(0), |_| 0, |_| ());
+    run.seconds(120);
+    run.world.0.borrow_mut().rate = rates(N / 2);
+    run.seconds(60);
+    let w = run.world.0.borrow();
+    let found = (0..N).filter(|&i| w.rate[i] > 1.0 && w.node[i] == 0).count();
+    assert!(found * 10 > hot * 8, "{found} of {hot}");
+}
+
+#[test]
+fn an_over_full_device_is_relieved_into_dram_and_no_further_than_the_budget() {
+    let device = (N / 2 * PAGE_BYTES) as u64;
+    let edit = |c: &mut Config| {
+        c.device = Amount::Bytes(device);
+        c.dram = Amount::Bytes((N * PAGE_BYTES) as u64);
+    };
+    let mut run = Run::new(zipf(3), |_| 1, edit);
+    run.seconds(30);
+    let on_device = N - run.dram_pages();
+    assert!(on_device <= N / 2, "{on_device} pages still on the device");
+    assert!(run.plane.stats.evicted > 0);
+}
+
+#[test]
+fn below_its_budget_a_process_is_left_alone() {
+    let mut run = Run::new(zipf(3), |_| 0, |c| c.dram = Amount::Bytes((2 * N * PAGE_BYTES) as u64));
+    run.seconds(20);
+    assert_eq!(run.moves(), 0);
+    assert_eq!(run.world.0.borrow().most_mappings, 0, "nothing was tracked");
+}
+
+#[test]
+fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
+    struct Refusing(World, u64);
+    impl PageMover for Refusing {
+        fn move_pages(
+            &mut self,
+            pages: &[usize],
+            nodes: Option<&[i32]>,
+            status: &mut [i32],
+        ) -> Result<usize, Errno> {
+            if nodes.is_some() {
+                self.1 += 1;
+                return Err(Errno(libc::EPERM));
+            }
+            self.0.move_pages(pages, nodes, status)
+        }
+        fn touch(&mut self, _: usize) -> Result<(), Errno> {
+            Ok(())
+        }
+        fn pagemap(&mut self, _: usize) -> Option<u64> {
+            None
+        }
+    }
+    impl System for Refusing {
+        fn now(&self) -> u64 {
+            World::now(&self.0)
+        }
+        fn extents(&self, f: &mut dyn FnMut(ExtentView)) {
+            World::extents(&self.0, f);
+        }
+        fn extent(&self, index: u32) -> Option<ExtentView> {
+            System::extent(&self.0, index)
+        }
+        fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
+            f(self.0.arena());
+        }
+        fn heap_bytes(&self) -> u64 {
+            self.0.heap_bytes()
+        }
+        fn resident_bytes(&self) -> u64 {
+            self.0.resident_bytes()
+        }
+        fn nodes(&self) -> (NodeMask, NodeMask) {
+            System::nodes(&self.0)
+        }
+        fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
+            System::node_bytes(&self.0, nodes)
+        }
+        fn cgroup_limit(&self) -> Option<u64> {
+            None
+        }
+        fn press(&self, _: bool, _: bool) {}
+        fn say(&self, _: &str) {}
+    }
+    let mut run = Run::new(zipf(3), |_| 0, |_| ());
+    let mut refusing = Refusing(run.world.clone(), 0);
+    for _ in 0..50 {
+        let wake = run.plane.tick(&mut refusing);
+        run.world.sleep_until(wake);
+    }
+    assert_eq!((refusing.1, run.moves()), (1, 0));
+    assert!(run.plane.disabled);
+}

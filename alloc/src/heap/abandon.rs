@@ -1,0 +1,203 @@
+//! The registry of heaps: creation, abandonment, adoption, and what fork does to them all.
+//!
+//! Zone: cold. Lock order: registry, then heap. A thread that holds its own heap's lock only ever *tries* the registry's.
+
+use super::{Bins, Heap, boot, purge};
+use crate::arena::Pool;
+use crate::meta;
+use crate::sync::Lock;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+struct Registry {
+    /// Every heap ever made, linked by `next_heap`.
+    all: *mut Heap,
+    /// Heaps without a thread, linked by `next_abandoned`.
+    abandoned: *mut Heap,
+}
+
+// SAFETY: the pointers are to heaps, which are Sync and never freed.
+unsafe impl Send for Registry {}
+
+static REGISTRY: Lock<Registry> = Lock::new(Registry { all: ptr::null_mut(), abandoned: ptr::null_mut() });
+static SHARED: Lock<()> = Lock::new(());
+static SHARED_HEAP: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
+
+/// Makes a heap owned by the calling thread.
+pub(super) fn create() -> Option<*mut Heap> {
+    let mut registry = REGISTRY.lock();
+    let heap = meta::take_zeroed(size_of::<Heap>())?.cast::<Heap>().as_ptr();
+    // SAFETY: fresh metadata of the right size, 64-byte aligned.
+    unsafe {
+        heap.write(Heap::new());
+        (*heap).live.store(true, Ordering::Relaxed);
+        (*heap).next_heap.set(registry.all);
+    }
+    registry.all = heap;
+    Some(heap)
+}
+
+/// Gives the calling thread an abandoned heap, if there is one.
+pub(super) fn adopt() -> Option<*mut Heap> {
+    let mut registry = REGISTRY.lock();
+    // SAFETY: listed heaps are never freed; the list is ours while the registry is locked.
+    let heap = unsafe { registry.abandoned.as_ref() }?;
+    registry.abandoned = heap.next_abandoned.get();
+    // Whoever works on it as an abandoned heap does so under its lock and checks `live` there.
+    let _guard = heap.lock.lock();
+    heap.live.store(true, Ordering::Relaxed);
+    Some((&raw const *heap).cast_mut())
+}
+
+/// Takes the heap of a thread that ends: empty slabs and extents go back, the rest waits for adoption.
+pub(super) fn abandon(heap: *mut Heap) {
+    let mut registry = REGISTRY.lock();
+    // SAFETY: heaps are never freed; the thread that owned it is in its key destructor and allocates from it no more.
+    let this = unsafe { &*heap };
+    {
+        let _guard = this.lock.lock();
+        this.live.store(false, Ordering::Relaxed);
+        purge::release_idle(this, true);
+        this.all_bins().for_each(Bins::give_last_extent);
+    }
+    this.next_abandoned.set(registry.abandoned);
+    registry.abandoned = heap;
+}
+
+/// Returns what other threads have freed in abandoned heaps since.
+pub(super) fn reclaim_abandoned() {
+    try_each_abandoned(|heap| {
+        if !heap.remote.is_empty() {
+            purge::release_idle(heap, true);
+        }
+    });
+}
+
+/// Calls `f` for every abandoned heap that nobody works on, with its lock held. The caller may hold its own heap's lock, so nothing is
+/// waited for.
+pub(super) fn try_each_abandoned(mut f: impl FnMut(&Heap)) {
+    let Some(registry) = REGISTRY.try_lock() else { return };
+    let mut next = registry.abandoned;
+    // SAFETY: listed heaps are never freed; the list stands still while the registry is locked.
+    while let Some(heap) = unsafe { next.as_ref() } {
+        if let Some(_guard) = heap.lock.try_lock() {
+            f(heap);
+        }
+        next = heap.next_abandoned.get();
+    }
+}
+
+/// Runs `f` with the heap that serves threads without one of their own.
+pub(super) fn with_shared<R>(f: impl FnOnce(&Heap) -> R) -> Option<R> {
+    let _guard = SHARED.lock();
+    let mut heap = SHARED_HEAP.load(Ordering::Relaxed);
+    if heap.is_null() {
+        heap = create()?;
+        SHARED_HEAP.store(heap, Ordering::Relaxed);
+    }
+    // SAFETY: heaps are never freed; SHARED gives this one a single user at a time.
+    Some(f(unsafe { &*heap }))
+}
+
+/// Calls `f` for every heap, one after the other, with its lock held.
+pub(super) fn for_each_locked(mut f: impl FnMut(&Heap)) {
+    let registry = REGISTRY.lock();
+    let mut next = registry.all;
+    // SAFETY: heaps are never freed; links are constant.
+    while let Some(heap) = unsafe { next.as_ref() } {
+        let _guard = heap.lock.lock();
+        f(heap);
+        next = heap.next_heap.get();
+    }
+}
+
+impl Heap {
+    /// The bins of `pool`, made if need be; under the heap's lock or by its owner.
+    pub(super) fn bins(&self, pool: Pool) -> Option<&Bins> {
+        if let Some(bins) = self.existing_bins(pool) {
+            return Some(bins);
+        }
+        let slot = &self.pools[pool as usize];
+        let bins = meta::take_zeroed(size_of::<Bins>())?.cast::<Bins>().as_ptr();
+        // SAFETY: fresh metadata of the right size, 64-byte aligned.
+        unsafe { bins.write(Bins::new(pool)) };
+        slot.store(bins, Ordering::Release);
+        // SAFETY: as above.
+        unsafe { bins.as_ref() }
+    }
+
+    /// The bins of `pool` if they were made.
+    pub(super) fn existing_bins(&self, pool: Pool) -> Option<&Bins> {
+        if pool == Pool::Default {
+            return Some(&self.default);
+        }
+        // SAFETY: bins once made are never freed.
+        unsafe { self.pools[pool as usize].load(Ordering::Acquire).as_ref() }
+    }
+
+    /// The bins that exist.
+    pub(super) fn all_bins(&self) -> impl Iterator<Item = &Bins> {
+        // SAFETY: bins once made are never freed.
+        let others = self.pools.iter().filter_map(|slot| unsafe { slot.load(Ordering::Acquire).as_ref() });
+        core::iter::once(&self.default).chain(others)
+    }
+}
+
+/// Takes the first-use, the shared heap's, the registry's and every heap's lock, in order.
+pub(crate) fn lock_for_fork() {
+    boot::LOCK.acquire();
+    SHARED.acquire();
+    let registry = core::mem::ManuallyDrop::new(REGISTRY.lock());
+    let mut next = registry.all;
+    // SAFETY: heaps are never freed; links are constant.
+    while let Some(heap) = unsafe { next.as_ref() } {
+        heap.lock.acquire();
+        next = heap.next_heap.get();
+    }
+}
+
+/// Releases them after fork in the parent.
+///
+/// # Safety
+/// * This thread called [`lock_for_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: this thread holds the registry's lock, so `all` stands still, and every other lock released here.
+    unsafe {
+        let mut next = REGISTRY.peek().all;
+        while let Some(heap) = next.as_ref() {
+            next = heap.next_heap.get();
+            heap.lock.release();
+        }
+        REGISTRY.release();
+        SHARED.release();
+        boot::LOCK.release();
+    }
+}
+
+/// Frees them after fork in the child, where the other threads' heaps have lost their owners.
+///
+/// # Safety
+/// * This is the only thread of the process, and `mine` is its heap (null if none).
+pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
+    let shared = SHARED_HEAP.load(Ordering::Relaxed);
+    // SAFETY: no other thread exists.
+    unsafe {
+        boot::LOCK.reset();
+        SHARED.reset();
+        REGISTRY.reset();
+        let mut registry = REGISTRY.lock();
+        registry.abandoned = ptr::null_mut();
+        let mut next = registry.all;
+        while let Some(heap) = next.as_ref() {
+            heap.lock.reset();
+            if !ptr::eq(heap, mine) && !ptr::eq(heap, shared) {
+                // Its thread may have been between two words of a slab: that takes no lock.
+                heap.all_bins().flat_map(|bins| &bins.current).for_each(|slab| (*slab.get()).rewind());
+                heap.live.store(false, Ordering::Relaxed);
+                heap.next_abandoned.set(registry.abandoned);
+                registry.abandoned = (&raw const *heap).cast_mut();
+            }
+            next = heap.next_heap.get();
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Slices for slabs: cut from extents that the heap owns. Zone: cold, under the heap's lock.
+
+use super::{Bins, Heap, abandon, purge};
+use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, Run, SLICE_BYTES, SLICES, extent};
+use crate::config;
+use crate::sys::mm;
+use core::sync::atomic::Ordering;
+
+/// How many open extents are tried for a slab of several slices before a fresh extent is taken.
+const TRIES: usize = 16;
+
+impl Bins {
+    /// Takes `slices` (1, 8 or 32) aligned slices and publishes them as live; their address.
+    pub(super) fn take_slices(&self, heap: &Heap, slices: usize) -> Option<usize> {
+        if let Some(addr) = self.take_open(slices) {
+            return Some(addr);
+        }
+        if self.extents.get() >= self.sweep_at.get() {
+            // Before growing: what others have freed, and slabs that have run empty.
+            abandon::reclaim_abandoned();
+            purge::release_idle(heap, false);
+            // At every extent while they are few, then at every eighth more, so that sweeping stays in proportion to growing: about
+            // 10 microseconds for an extent whose pages cost 250 to fault in.
+            self.sweep_at.set(self.extents.get() + self.extents.get() / 8);
+            if let Some(addr) = self.take_open(slices) {
+                return Some(addr);
+            }
+        }
+        let pool = Pool::from_number(self.pool.get());
+        let run = match arena::take(pool, Kind::Slabs, 1, 1) {
+            Some(run) => run,
+            None => {
+                // No memory: slabs of other classes that have run empty hold what this class needs.
+                abandon::reclaim_abandoned();
+                purge::release_idle(heap, true);
+                if let Some(addr) = self.take_open(slices) {
+                    return Some(addr);
+                }
+                arena::take(pool, Kind::Slabs, 1, 1)?
+            }
+        };
+        self.extents.set(self.extents.get() + 1);
+        let record = extent::at(run.index);
+        record.owner.store((&raw const *heap).cast_mut().cast(), Ordering::Release);
+        if !run.zero {
+            // Pages of its last use may still be there, in slices that this heap may never take.
+            record.dirty_new.store(u32::MAX, Ordering::Relaxed);
+        }
+        self.link(run.index);
+        self.take_open(slices)
+    }
+
+    fn take_open(&self, slices: usize) -> Option<usize> {
+        let mut next = self.open.get();
+        for _ in 0..TRIES {
+            let index = (next as usize).checked_sub(1)?;
+            let record = extent::at(index);
+            if let Some(first) = free_run(record.live(), slices) {
+                let live = record.live() | mask(first, slices);
+                record.set_live(live);
+                let taken = mask(first, slices);
+                record.dirty_new.fetch_and(!taken, Ordering::Relaxed);
+                record.dirty_old.fetch_and(!taken, Ordering::Relaxed);
+                if live == u32::MAX {
+                    self.unlink(index);
+                }
+                return Some(extent::base_of(index) + first * SLICE_BYTES);
+            }
+            next = record.next.load(Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Gives back the slices of a destroyed slab at `addr`.
+    pub(super) fn give_slices(&self, addr: usize, slices: usize) {
+        let index = extent::index_of(addr);
+        let record = extent::at(index);
+        let freed = mask((addr - extent::base_of(index)) / SLICE_BYTES, slices);
+        let was = record.live();
+        debug_assert_eq!(was & freed, freed);
+        record.set_live(was & !freed);
+        record.dirty_new.fetch_or(freed, Ordering::Relaxed);
+        if was == u32::MAX {
+            self.link(index);
+        }
+        // The last extent stays: a heap that lives on would take one again at once.
+        if was == freed && self.extents.get() > 1 {
+            self.give_extent(index);
+        } else if config::get().purge_ms == 0 || arena::pressure::tight() {
+            discard(record, index, freed);
+        }
+    }
+
+    /// Gives back the extent that is kept for a heap that lives on, if nothing in it is live.
+    pub(super) fn give_last_extent(&self) {
+        if let Some(index) = (self.open.get() as usize).checked_sub(1)
+            && self.extents.get() == 1
+            && extent::at(index).live() == 0
+        {
+            self.give_extent(index);
+        }
+    }
+
+    /// Gives an extent without live slices back to its arena.
+    pub(super) fn give_extent(&self, index: usize) {
+        debug_assert_eq!(extent::at(index).live(), 0);
+        self.unlink(index);
+        self.extents.set(self.extents.get() - 1);
+        // SAFETY: no slice of the extent is live, so nothing uses its memory.
+        unsafe { arena::give(Run { index, extents: 1, zero: false }) };
+    }
+
+    /// Discards slices that have been free for a whole purge period.
+    pub(super) fn purge_slices(&self, all: bool) {
+        let mut next = self.open.get();
+        while let Some(index) = (next as usize).checked_sub(1) {
+            let record = extent::at(index);
+            next = record.next.load(Ordering::Relaxed);
+            if all
+                && record.live() == 0
+                && !(self.extents.get() == 1 && self.open.get() as usize == index + 1 && next == 0)
+            {
+                self.give_extent(index);
+                continue;
+            }
+            let new = record.dirty_new.swap(0, Ordering::Relaxed);
+            let old = record.dirty_old.swap(new, Ordering::Relaxed);
+            let due = if all { record.dirty_old.swap(0, Ordering::Relaxed) | old } else { old };
+            discard(record, index, due & !record.live());
+        }
+    }
+
+    fn link(&self, index: usize) {
+        let (record, head) = (extent::at(index), self.open.get());
+        record.next.store(head, Ordering::Relaxed);
+        record.prev.store(0, Ordering::Relaxed);
+        if head != 0 {
+            extent::at(head as usize - 1).prev.store(index as u32 + 1, Ordering::Relaxed);
+        }
+        self.open.set(index as u32 + 1);
+    }
+
+    fn unlink(&self, index: usize) {
+        let record = extent::at(index);
+        let (next, prev) = (record.next.load(Ordering::Relaxed), record.prev.load(Ordering::Relaxed));
+        if prev == 0 {
+            self.open.set(next);
+        } else {
+            extent::at(prev as usize - 1).next.store(next, Ordering::Relaxed);
+        }
+        if next != 0 {
+            extent::at(next as usize - 1).prev.store(prev, Ordering::Relaxed);
+        }
+    }
+}
+
+fn mask(first: usize, slices: usize) -> u32 {
+    if slices == SLICES { u32::MAX } else { ((1 << slices) - 1) << first }
+}
+
+/// The first free run of `slices` slices, aligned to its length.
+fn free_run(live: u32, slices: usize) -> Option<usize> {
+    match slices {
+        1 => (live != u32::MAX).then(|| live.trailing_ones() as usize),
+        _ => (0..SLICES).step_by(slices).find(|&first| live & mask(first, slices) == 0),
+    }
+}
+
+/// Returns the pages of the slices in `which` to the system, run by run.
+fn discard(record: &Extent, index: usize, which: u32) {
+    let base = extent::base_of(index);
+    let mut rest = which;
+    while rest != 0 {
+        let first = rest.trailing_zeros() as usize;
+        let n = (rest >> first).trailing_ones() as usize;
+        // SAFETY: the slices are free and stay so while the heap's lock is held. Failure leaves old pages, which is only memory.
+        if unsafe { mm::discard(base + first * SLICE_BYTES, n * SLICE_BYTES) }.is_err() {
+            record.dirty_new.fetch_or(mask(first, n), Ordering::Relaxed);
+        }
+        rest &= !mask(first, n);
+    }
+}
+
+const _: () = assert!(SLICES == 32 && SLICES * SLICE_BYTES == EXTENT_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_found_lowest_first_and_aligned() {
+        assert_eq!(free_run(0, 1), Some(0));
+        assert_eq!(free_run(0b0111, 1), Some(3));
+        assert_eq!(free_run(1, 8), Some(8));
+        assert_eq!(free_run(0x0101_0101, 8), None);
+        assert_eq!(free_run(0, 32), Some(0));
+        assert_eq!(free_run(1 << 31, 32), None);
+        assert_eq!(free_run(u32::MAX, 1), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Thread heaps: each thread allocates from slabs of its own.
+//!
+//! Zone: fast (bins), cold (the rest). A heap is found through the thread slot, which starts at the static [`EMPTY`] heap: every bin
+//! of it is the empty slab, so the first allocation of a thread falls into the slow path without a test on the fast one.
+//!
+//! Locking: the owner's fast path takes no lock. Its slow path, and anyone who works on a heap without an owner, holds the heap's lock. That lock
+//! protects the lists, the extents, and the bins' *replacement*; it is what fork takes to find every heap at rest.
+//! Heaps are never freed: a dead thread's heap is abandoned whole and adopted by a later thread, so a slab's owner never changes.
+
+mod abandon;
+mod boot;
+mod census;
+mod extents;
+pub(crate) mod foreign;
+mod large;
+mod purge;
+mod refill;
+mod release;
+mod thread;
+#[cfg(feature = "invariants")]
+mod walk;
+
+pub(crate) use abandon::{lock_for_fork, reset_after_fork, unlock_after_fork};
+pub use census::{HeapStats, heap_stats};
+pub(crate) use large::{allocate_large, large_usable, resize_large};
+pub(crate) use purge::trim;
+pub(crate) use refill::{allocate_slow, allocate_small_in};
+pub(crate) use release::{free_slow, report};
+pub(crate) use thread::attached;
+#[cfg(feature = "invariants")]
+pub use walk::check_invariants;
+
+use crate::arch::slot;
+use crate::arena::Pool;
+use crate::class::CLASSES;
+use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
+use crate::sync::Lock;
+use core::cell::{Cell, UnsafeCell};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr};
+
+/// A heap's slabs of one pool.
+#[repr(C)]
+pub(crate) struct Bins {
+    /// The slab each class allocates from; the empty slab if none.
+    pub(crate) current: [Cell<*mut Slab>; CLASSES],
+    /// Slabs with free blocks, per class.
+    partial: [Cell<*mut Slab>; CLASSES],
+    /// First extent with free slices, as extent index + 1; 0 = none.
+    open: Cell<u32>,
+    /// How many extents it owns.
+    extents: Cell<u32>,
+    /// Slabs are swept for empty ones when it would own more extents than this.
+    sweep_at: Cell<u32>,
+    pool: Cell<u8>,
+}
+
+impl Bins {
+    const fn new(pool: Pool) -> Self {
+        Bins {
+            current: [const { Cell::new((&raw const EMPTY_SLAB).cast_mut()) }; CLASSES],
+            partial: [const { Cell::new(ptr::null_mut()) }; CLASSES],
+            open: Cell::new(0),
+            extents: Cell::new(0),
+            sweep_at: Cell::new(1),
+            pool: Cell::new(pool as u8),
+        }
+    }
+}
+
+/// A thread's heap. The default pool's bins come first: the fast path indexes them from the slot's value.
+#[repr(C, align(64))]
+pub(crate) struct Heap {
+    pub(crate) default: Bins,
+    /// The other pools' bins, made when first used; entry 0 unused.
+    pools: [AtomicPtr<Bins>; Pool::COUNT],
+    /// Slabs that other threads have freed blocks of.
+    pub(crate) remote: RemoteStack,
+    lock: Lock<()>,
+    /// Whether a thread owns it.
+    live: AtomicBool,
+    /// Slow calls since the last look at the clock; under the lock.
+    slow_calls: Cell<u32>,
+    last_purge_ms: Cell<u64>,
+    /// Next in the registry of all heaps, constant once there.
+    next_heap: Cell<*mut Heap>,
+    /// Next in the list of abandoned heaps. Under the registry's lock.
+    next_abandoned: Cell<*mut Heap>,
+}
+
+// SAFETY: cells are accessed by the owner thread or under `lock` as each field says; the rest is atomic.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    const fn new() -> Self {
+        Heap {
+            default: Bins::new(Pool::Default),
+            pools: [const { AtomicPtr::new(ptr::null_mut()) }; Pool::COUNT],
+            remote: RemoteStack::new(),
+            lock: Lock::new(()),
+            live: AtomicBool::new(false),
+            slow_calls: Cell::new(0),
+            last_purge_ms: Cell::new(0),
+            next_heap: Cell::new(ptr::null_mut()),
+            next_abandoned: Cell::new(ptr::null_mut()),
+        }
+    }
+}
+
+/// A heap no thread owns: what the slot holds before a thread's first allocation, and after its last.
+pub(crate) struct Sentinel(UnsafeCell<Heap>);
+
+// SAFETY: the bins of a sentinel are never replaced, and the rest of it is never used.
+unsafe impl Sync for Sentinel {}
+
+/// The slot's initial value.
+pub(crate) static EMPTY: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+/// The slot's value after the thread's heap was abandoned; late allocations go to a shared heap.
+static DEAD: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+
+/// What the thread slot holds: this thread's heap, or a sentinel.
+#[inline(always)]
+pub(crate) fn slot_heap() -> *mut Heap {
+    slot::get().cast()
+}

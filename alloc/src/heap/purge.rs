@@ -1,0 +1,88 @@
+//! Returning idle memory: empty slabs to extents, empty extents to arenas, idle pages to the system. Zone: cold.
+
+use super::{Heap, abandon, thread};
+use crate::arena;
+use crate::class::CLASSES;
+use crate::config;
+use crate::slab::{Slab, empty_slab};
+use crate::sys::futex;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// Destroys every slab of `heap` without a live block. Under its lock. With `current`, also those that bins allocate from: only for the
+/// owner thread, or for a heap without one.
+pub(super) fn release_idle(heap: &Heap, current: bool) {
+    heap.drain_remote();
+    for bins in heap.all_bins() {
+        for class in 0..CLASSES {
+            if current {
+                let slab = bins.current[class].replace(empty_slab());
+                if !ptr::eq(slab, empty_slab()) {
+                    // SAFETY: a current slab is alive.
+                    bins.push_partial(unsafe { &*slab });
+                }
+            }
+            bins.for_each_partial(class, |slab| {
+                slab.collect();
+                if slab.is_idle() {
+                    bins.unlist(slab);
+                    let (start, slices) = (slab.start, slab.slices as usize);
+                    // SAFETY: idle under the heap's lock, in no bin, and just taken off its list.
+                    unsafe { Slab::destroy((&raw const *slab).cast_mut()) };
+                    bins.give_slices(start, slices);
+                }
+            });
+        }
+    }
+}
+
+/// Once per purge period: empty slabs go, and slices that stayed free for a period lose their pages. Under the heap's lock, by its
+/// owner, who does the same for heaps that have none.
+pub(super) fn purge_if_due(heap: &Heap) {
+    let now = futex::now_ms();
+    if !is_due(heap, now) {
+        return;
+    }
+    release_idle(heap, false);
+    heap.all_bins().for_each(|bins| bins.purge_slices(false));
+    abandon::try_each_abandoned(|heap| {
+        if is_due(heap, now) {
+            release_idle(heap, true);
+            heap.all_bins().for_each(|bins| {
+                bins.give_last_extent();
+                bins.purge_slices(false);
+            });
+        }
+    });
+}
+
+/// Whether a period has passed since it last was, by `now` in ms; that starts the next. Under the heap's lock.
+fn is_due(heap: &Heap, now: u64) -> bool {
+    let due = now.wrapping_sub(heap.last_purge_ms.get()) >= u64::from(config::get().purge_ms);
+    if due {
+        heap.last_purge_ms.set(now);
+    }
+    due
+}
+
+/// Returns all idle memory to the system now: of this thread's heap, of abandoned heaps, and of the arenas; whether any went.
+///
+/// Thread-safe. Other threads' heaps are left alone: only their owners may touch the slabs they allocate from.
+pub(crate) fn trim() -> bool {
+    let before = arena::live_extent_bytes();
+    if let Some(heap) = thread::attached() {
+        // SAFETY: a thread's heap is never freed, and this is its thread.
+        let heap = unsafe { &*heap };
+        let _guard = heap.lock.lock();
+        release_idle(heap, true);
+        heap.all_bins().for_each(|bins| bins.purge_slices(true));
+    }
+    abandon::for_each_locked(|heap| {
+        if !heap.live.load(Ordering::Relaxed) {
+            release_idle(heap, true);
+            heap.all_bins().for_each(|bins| bins.purge_slices(true));
+        }
+    });
+    let purged = arena::purge_all();
+    purged > 0 || arena::live_extent_bytes() < before
+}

@@ -1,0 +1,173 @@
+//! The slow path of allocation: another word, another slab, another extent. Zone: cold.
+
+use super::{Bins, Heap, abandon, purge, slot_heap, thread};
+use crate::arena::{self, Pool};
+use crate::class::slab_slices;
+use crate::slab::{Slab, empty_slab};
+use core::ptr;
+
+/// Allocates a block of `class` when the fast path found none; null if there is no memory.
+#[cold]
+#[inline(never)]
+pub(crate) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
+    let block = advance_unlocked(pool, class);
+    if !block.is_null() {
+        return block;
+    }
+    let block = match thread::attach() {
+        // SAFETY: a thread's heap is never freed.
+        Some(heap) => unsafe { (*heap).refill(pool, class) },
+        None if super::boot::ready() => {
+            abandon::with_shared(|heap| heap.refill(pool, class)).unwrap_or(ptr::null_mut())
+        }
+        None => ptr::null_mut(),
+    };
+    // With no lock held: the hook may start a thread, which allocates.
+    arena::call_growth_hook();
+    block
+}
+
+/// Takes a block from another word of the slab in use, whose bits are this thread's alone: no lock is needed. Null if it has none.
+fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
+    // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; the bins of a sentinel hold the empty slab.
+    let Some(bins) = (unsafe { &*slot_heap() }).existing_bins(pool) else { return ptr::null_mut() };
+    // SAFETY: a bin holds a live slab or the empty one.
+    let slab = unsafe { &*bins.current[class].get() };
+    if slab.advance() { slab.pop() } else { ptr::null_mut() }
+}
+
+/// Allocates a block of `class` in any pool.
+pub(crate) fn allocate_small_in(pool: Pool, class: usize) -> *mut u8 {
+    let block = match thread::attached() {
+        // SAFETY: a thread's heap is never freed; its bins once made are not either.
+        Some(heap) => unsafe { &*heap }.pop(pool, class),
+        None => ptr::null_mut(),
+    };
+    if block.is_null() { allocate_slow(pool, class) } else { block }
+}
+
+impl Heap {
+    /// Takes a block of `class` from the current slab of `pool`, by the heap's owner; null if there is none.
+    fn pop(&self, pool: Pool, class: usize) -> *mut u8 {
+        match self.existing_bins(pool) {
+            // SAFETY: a bin holds a live slab or the empty one.
+            Some(bins) => unsafe { &*bins.current[class].get() }.pop(),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// Allocates a block of `class`, by the heap's owner.
+    fn refill(&self, pool: Pool, class: usize) -> *mut u8 {
+        let _guard = self.lock.lock();
+        self.drain_remote();
+        self.purge_if_due();
+        let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
+        loop {
+            let slab = bins.current[class].get();
+            if !ptr::eq(slab, empty_slab()) {
+                // SAFETY: a current slab is alive.
+                let this = unsafe { &*slab };
+                // The cursor's word first: it may have been refilled, or only the drain above may have been due.
+                if this.advance() || (this.collect() && this.advance()) {
+                    return this.pop();
+                }
+                this.set_full(true);
+                bins.current[class].set(empty_slab());
+            }
+            let slab = match bins.pop_partial(class) {
+                Some(slab) => slab,
+                None => match bins.fresh_slab(self, class) {
+                    Some(slab) => slab,
+                    // What others have freed meanwhile came in while memory was sought.
+                    None => match bins.pop_partial(class) {
+                        Some(slab) => slab,
+                        None => return ptr::null_mut(),
+                    },
+                },
+            };
+            bins.current[class].set(slab);
+        }
+    }
+
+    /// Takes in what other threads have freed; under the lock.
+    pub(super) fn drain_remote(&self) {
+        if self.remote.is_empty() {
+            return;
+        }
+        self.remote.drain(|slab| {
+            if slab.is_full() {
+                slab.set_full(false);
+                if let Some(bins) = self.bins(Pool::from_number(slab.pool)) {
+                    bins.push_partial(slab);
+                }
+            }
+        });
+    }
+
+    fn purge_if_due(&self) {
+        // The clock costs as much as the rest of this path, so it is read once in 16 calls.
+        self.slow_calls.set(self.slow_calls.get().wrapping_add(1));
+        if self.slow_calls.get().is_multiple_of(16) {
+            purge::purge_if_due(self);
+        }
+    }
+}
+
+impl Bins {
+    fn fresh_slab(&self, heap: &Heap, class: usize) -> Option<*mut Slab> {
+        let start = self.take_slices(heap, slab_slices(class))?;
+        let slab = Slab::create((&raw const *heap).cast_mut(), self.pool.get(), class, start);
+        if slab.is_none() {
+            self.give_slices(start, slab_slices(class));
+        }
+        slab
+    }
+
+    /// Takes the first slab with free blocks off the list.
+    fn pop_partial(&self, class: usize) -> Option<*mut Slab> {
+        let slab = self.partial[class].get();
+        // SAFETY: listed slabs are alive.
+        self.unlist(unsafe { slab.as_ref() }?);
+        Some(slab)
+    }
+
+    /// Puts a slab that has free blocks, or will have, on the list.
+    pub(super) fn push_partial(&self, slab: &Slab) {
+        debug_assert!(!slab.listed.get());
+        let (head, this) = (&self.partial[slab.class as usize], (&raw const *slab).cast_mut());
+        slab.listed.set(true);
+        slab.prev.set(ptr::null_mut());
+        slab.next.set(head.get());
+        // SAFETY: listed slabs are alive.
+        if let Some(next) = unsafe { head.get().as_ref() } {
+            next.prev.set(this);
+        }
+        head.set(this);
+    }
+
+    /// Takes a slab off the list.
+    pub(super) fn unlist(&self, slab: &Slab) {
+        debug_assert!(slab.listed.get());
+        slab.listed.set(false);
+        // SAFETY: listed slabs are alive.
+        unsafe {
+            match slab.prev.get().as_ref() {
+                Some(prev) => prev.next.set(slab.next.get()),
+                None => self.partial[slab.class as usize].set(slab.next.get()),
+            }
+            if let Some(next) = slab.next.get().as_ref() {
+                next.prev.set(slab.prev.get());
+            }
+        }
+    }
+
+    /// The listed slabs of `class`, from which `f` may unlist the one it is given.
+    pub(super) fn for_each_partial(&self, class: usize, mut f: impl FnMut(&Slab)) {
+        let mut slab = self.partial[class].get();
+        // SAFETY: listed slabs are alive, and the next one is read before `f` may end this one.
+        while let Some(this) = unsafe { slab.as_ref() } {
+            slab = this.next.get();
+            f(this);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The slow path of free: null, other threads' blocks, full slabs, large spans, foreign pointers, faults. Zone: cold.
+
+use super::{Heap, foreign, large, thread};
+use crate::arena::{self, Pool};
+
+use crate::pagemap;
+use crate::slab::{FreeFault, LARGE, Slab};
+use crate::sys::proc::die;
+use core::ptr;
+
+/// Frees what the fast path did not: `ptr` is whatever the application passed.
+///
+/// # Safety
+/// * As for free(3); what is not a live block is recognised as far as possible and ends the process with one line.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn free_slow(ptr: *mut u8) {
+    if ptr.is_null() {
+        return;
+    }
+    let addr = ptr.addr();
+    let Some(slab) = slab_of(addr) else {
+        // SAFETY: the pointer is not ours; passed on from the caller.
+        return unsafe { foreign::free(ptr) };
+    };
+    if ptr::eq(slab, &raw const LARGE) {
+        // SAFETY: passed on from the caller; the page map says a large span starts in this slice.
+        return unsafe { large::free_large(addr) };
+    }
+    // SAFETY: the page map holds headers that stay readable; a live block keeps its slab.
+    let slab = unsafe { &*slab };
+    let result = match thread::attached() {
+        // SAFETY: a thread's heap is never freed.
+        Some(heap) if ptr::eq(heap, slab.heap()) => unsafe { &*heap }.free_full(slab, addr),
+        _ => slab.push_remote(addr),
+    };
+    if let Err(fault) = result {
+        report(addr, fault);
+    }
+}
+
+/// The slab, or [`LARGE`], that the page map has for `addr`; `None` if the address is not in an arena. Ends the process if it is, but
+/// in memory that is not in use.
+fn slab_of(addr: usize) -> Option<*mut Slab> {
+    let off = pagemap::offset(addr)?;
+    let slab = pagemap::slab_at(off);
+    if !slab.is_null() {
+        return Some(slab);
+    }
+    let mut ours = false;
+    arena::for_each_arena(&mut |arena| ours |= addr.wrapping_sub(arena.base) < arena.bytes);
+    if ours {
+        die(format_args!(
+            "free of {addr:#x}: not the start of a block, or freed before (memory is not in use)"
+        ));
+    }
+    None
+}
+
+/// Says what is wrong with a free and ends the process.
+#[cold]
+#[inline(never)]
+pub(crate) fn report(addr: usize, fault: FreeFault) -> ! {
+    match fault {
+        FreeFault::Double => die(format_args!("double free of {addr:#x}")),
+        FreeFault::Interior => die(format_args!("free of {addr:#x}: not the start of a block")),
+    }
+}
+
+impl Heap {
+    /// Frees a block of one of this heap's slabs that had been found full: now it has a free block, and goes on the list.
+    fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
+        let _guard = self.lock.lock();
+        slab.push_local(addr)?;
+        if slab.is_full() {
+            slab.set_full(false);
+            if let Some(bins) = self.bins(Pool::from_number(slab.pool)) {
+                bins.push_partial(slab);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! A thread's heap: made at its first allocation, abandoned when it ends.
+//!
+//! Zone: cold. The hook for a thread's end is a pthread key with a destructor: it is handed the heap, needs no thread-local of
+//! Rust's, and leaves the thread usable, because other destructors and libc itself free (and allocate) after it.
+
+use super::{DEAD, EMPTY, Heap, abandon, boot, slot_heap};
+use crate::arch::slot;
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// The key plus one; 0 = not made yet, or none could be had: then heaps of ended threads are adopted after the next fork only.
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the key. Called once, by initialisation, so that it is among the first 32, whose values need no memory.
+pub(crate) fn make_key() {
+    let mut key = 0;
+    // SAFETY: `key` is a live pthread_key_t, and the destructor has the signature pthread wants.
+    if unsafe { libc::pthread_key_create(&raw mut key, Some(at_thread_end)) } == 0 {
+        KEY.store(key + 1, Ordering::Release);
+    }
+}
+
+/// This thread's heap, made or adopted if it has none yet; `None` after the thread's end has begun, or without memory.
+pub(super) fn attach() -> Option<*mut Heap> {
+    let heap = slot_heap();
+    if ptr::eq(heap, DEAD.0.get()) {
+        return None;
+    }
+    if !ptr::eq(heap, EMPTY.0.get()) {
+        return Some(heap);
+    }
+    if !boot::ready() {
+        return None;
+    }
+    let heap = abandon::adopt().or_else(abandon::create)?;
+    // First the slot, then the key: setting a key may allocate, and that allocation must find the heap.
+    slot::set(heap.cast());
+    let key = KEY.load(Ordering::Acquire);
+    if key != 0 {
+        // SAFETY: the key exists; a failure (ENOMEM) only means that the heap is not handed on when the thread ends.
+        unsafe { libc::pthread_setspecific(key - 1, heap.cast()) };
+    }
+    Some(heap)
+}
+
+/// The heap of this thread if it has one.
+pub(crate) fn attached() -> Option<*mut Heap> {
+    let heap = slot_heap();
+    (!ptr::eq(heap, EMPTY.0.get()) && !ptr::eq(heap, DEAD.0.get())).then_some(heap)
+}
+
+/// The key's destructor.
+extern "C" fn at_thread_end(heap: *mut c_void) {
+    let heap: *mut Heap = heap.cast();
+    // A forked child may run with a copied key value and a slot that was reset: only the slot's own heap is given up.
+    if ptr::eq(slot_heap(), heap) {
+        slot::set(DEAD.0.get().cast());
+        abandon::abandon(heap);
+    }
+}

@@ -1,0 +1,337 @@
+//! The heat map: what the control thread believes about every page of the heap.
+//!
+//! Zone: control. Eight bytes for each 4 KiB page (0.2 % of the heap), in boxes of one 2 MiB extent, ordered by
+//! address. Invariants:
+//! * A record describes the extent that had the same index *and the same birth counter* when it was last synchronised;
+//!   a new birth resets it, so heat never passes from a freed extent to the next owner of its address.
+//! * Only pages in live slices are ever asked about, moved or counted.
+//! * Times are nanoseconds of one monotonic clock that the caller supplies, so tests can play time.
+
+use super::rate::{Estimate, OCTAVE, ONE_HZ, code_of_hz};
+use crate::arena::{ExtentView, Pool};
+
+/// Pages of 4 KiB in an extent.
+pub const PAGES: usize = 512;
+/// Bytes of the unit that heat is kept for.
+pub const PAGE_BYTES: usize = 4096;
+/// Pages in a slice.
+pub const SLICE_PAGES: usize = 16;
+
+/// Where a page was last seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Place {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    /// No page there (never touched, or given back).
+    Absent,
+    /// On a DRAM node.
+    Dram,
+    /// On a device node.
+    Device,
+}
+
+/// Direction of a page's last move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Moved {
+    /// Not within the time that [`Page::moved_at`] can tell apart.
+    #[default]
+    Never,
+    /// Device to DRAM, because it was hot.
+    Up,
+    /// DRAM to device, because it was cold.
+    Down,
+    /// DRAM to device for want of room, before anybody knew whether it is cold.
+    Spilled,
+    /// Device to DRAM, because the device was over-full.
+    Evicted,
+}
+
+/// One page.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Page {
+    /// How often it is used.
+    pub heat: Estimate,
+    /// Where it is.
+    pub place: Place,
+    /// Its last move.
+    pub moved: Moved,
+    /// When, in quarters of a second of the caller's clock, modulo 2¹⁶ (4.5 hours).
+    moved_at: u16,
+}
+
+const QUARTER: u64 = 250_000_000;
+
+impl Page {
+    /// Notes a move that has happened.
+    pub fn note_move(&mut self, to: Place, direction: Moved, now: u64) {
+        self.place = to;
+        self.moved = direction;
+        self.moved_at = (now / QUARTER) as u16;
+    }
+
+    /// Nanoseconds since the last move, if there was one.
+    pub fn since_move(&self, now: u64) -> Option<u64> {
+        (self.moved != Moved::Never)
+            .then(|| u64::from(((now / QUARTER) as u16).wrapping_sub(self.moved_at)) * QUARTER)
+    }
+}
+
+/// One live extent.
+pub struct Extent {
+    /// What `arena` said last.
+    pub view: ExtentView,
+    /// When this birth was first seen.
+    pub born: u64,
+    /// When its pages were last asked for their node; 0 = never.
+    pub asked: u64,
+    /// Live pages that were not there when last asked.
+    pub absent: u16,
+    /// Live pages in DRAM.
+    pub dram: u16,
+    /// Live pages on a device.
+    pub device: u16,
+    /// When a tracker last looked at single pages here.
+    pub zoomed: u64,
+    /// Pages touched in the last window that was answered for the extent as a whole.
+    pub touched: u16,
+    /// Pages in memory then; 0 = no such answer yet.
+    pub present: u16,
+    /// How far the last whole-extent answer lay from what the map predicted, in standard deviations.
+    pub surprise: f32,
+    /// The pages.
+    pub pages: [Page; PAGES],
+}
+
+impl Extent {
+    fn new(view: ExtentView, now: u64) -> Box<Extent> {
+        Box::new(Extent {
+            view,
+            born: now,
+            asked: 0,
+            absent: 0,
+            dram: 0,
+            device: 0,
+            zoomed: 0,
+            touched: 0,
+            present: 0,
+            surprise: 0.0,
+            pages: [Page::default(); PAGES],
+        })
+    }
+
+    /// Whether page `i` lies in a live slice.
+    pub fn is_live(&self, i: usize) -> bool {
+        self.view.live >> (i / SLICE_PAGES) & 1 == 1
+    }
+
+    /// Whether all of its pages answered alike when asked together.
+    pub fn answers_as_a_whole(&self) -> bool {
+        self.present > 0 && (self.touched == 0 || self.touched >= self.present)
+    }
+
+    /// Address of page `i`.
+    pub fn address(&self, i: usize) -> usize {
+        self.view.base + i * PAGE_BYTES
+    }
+
+    /// The rate the policy compares, with the pool's bias: three octaves for or against.
+    pub fn effective(&self, i: usize, now: u64) -> u16 {
+        let raw = i32::from(self.raw_rate(i, now));
+        let bias = match self.view.pool {
+            Pool::Hot => 3 * OCTAVE,
+            Pool::Cold => -3 * OCTAVE,
+            _ => 0,
+        };
+        (raw + bias).clamp(1, 65535) as u16
+    }
+
+    /// The estimated rate; a page that nobody has looked at yet is assumed to be used once in its lifetime so far,
+    /// which makes newborn pages hot and old silent ones cold.
+    pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
+        let heat = self.pages[i].heat;
+        if heat.conf > 0 || heat.rate > 0 { heat.rate } else { prior(now.saturating_sub(self.born)) }
+    }
+
+    /// Recounts [`Extent::dram`], [`Extent::device`] and [`Extent::absent`].
+    pub fn recount(&mut self) {
+        let (mut dram, mut device, mut absent) = (0, 0, 0);
+        for (i, page) in self.pages.iter().enumerate() {
+            if self.view.live >> (i / SLICE_PAGES) & 1 == 1 {
+                match page.place {
+                    Place::Dram => dram += 1,
+                    Place::Device => device += 1,
+                    Place::Absent | Place::Unknown => absent += 1,
+                }
+            }
+        }
+        (self.dram, self.device, self.absent) = (dram, device, absent);
+    }
+}
+
+/// Rate code of "used once in `age`".
+fn prior(age: u64) -> u16 {
+    if age < 1_000_000_000 { ONE_HZ as u16 } else { code_of_hz(1e9 / age as f64) }
+}
+
+/// Every live extent, by ascending address.
+#[derive(Default)]
+pub struct HeatMap {
+    extents: Vec<Box<Extent>>,
+    incoming: Vec<ExtentView>,
+}
+
+impl HeatMap {
+    /// An empty map.
+    pub fn new() -> HeatMap {
+        HeatMap::default()
+    }
+
+    /// Takes over the heap's present extents. `list` calls its argument once for each.
+    pub fn sync(&mut self, now: u64, list: impl FnOnce(&mut dyn FnMut(ExtentView))) {
+        self.incoming.clear();
+        let incoming = &mut self.incoming;
+        list(&mut |view| incoming.push(view));
+        incoming.sort_unstable_by_key(|v| v.base);
+        let mut old = std::mem::take(&mut self.extents).into_iter().peekable();
+        self.extents.reserve(incoming.len());
+        for view in incoming.drain(..) {
+            while old.next_if(|e| e.view.base < view.base).is_some() {}
+            match old.next_if(|e| e.view.base == view.base && e.view.birth == view.birth) {
+                Some(mut extent) => {
+                    let (fresh, gone) = (view.live & !extent.view.live, extent.view.live & !view.live);
+                    extent.view = view;
+                    if fresh | gone != 0 {
+                        // A slice that changed hands has new contents: forget what its predecessor did.
+                        for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
+                            extent.pages[i] = Page { place: extent.pages[i].place, ..Page::default() };
+                        }
+                        extent.asked = if fresh != 0 { 0 } else { extent.asked };
+                        extent.recount();
+                    }
+                    self.extents.push(extent);
+                }
+                None => self.extents.push(Extent::new(view, now)),
+            }
+        }
+    }
+
+    /// All extents, by address.
+    pub fn extents(&self) -> &[Box<Extent>] {
+        &self.extents
+    }
+
+    /// All extents, by address, to change.
+    pub fn extents_mut(&mut self) -> &mut [Box<Extent>] {
+        &mut self.extents
+    }
+
+    /// The extent that contains `addr`, as an index into [`HeatMap::extents`].
+    pub fn find(&self, addr: usize) -> Option<usize> {
+        let at = self.extents.partition_point(|e| e.view.base <= addr).checked_sub(1)?;
+        (addr < self.extents[at].view.base + PAGES * PAGE_BYTES).then_some(at)
+    }
+
+    /// The page at `addr`, if it belongs to a live extent.
+    pub fn page_mut(&mut self, addr: usize) -> Option<&mut Page> {
+        let at = self.find(addr)?;
+        let extent = &mut self.extents[at];
+        Some(&mut extent.pages[(addr - extent.view.base) / PAGE_BYTES])
+    }
+
+    /// Live bytes in DRAM and on devices, as last seen.
+    pub fn placed(&self) -> (u64, u64) {
+        let (dram, device) = self
+            .extents
+            .iter()
+            .fold((0u64, 0u64), |(a, b), e| (a + u64::from(e.dram), b + u64::from(e.device)));
+        (dram * PAGE_BYTES as u64, device * PAGE_BYTES as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(n: usize, birth: u32, live: u32) -> ExtentView {
+        ExtentView { index: n as u32, base: n << 21, pool: Pool::Default, live, birth }
+    }
+
+    #[test]
+    fn a_record_is_small() {
+        assert_eq!(size_of::<Page>(), 8);
+        let per_extent = size_of::<Extent>() as f64;
+        assert!(per_extent / f64::from(2 << 20) < 0.003, "more than 0.3 % of the heap");
+    }
+
+    #[test]
+    fn a_new_birth_forgets_the_heat_of_the_old_owner() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(7, 1, u32::MAX)));
+        map.extents_mut()[0].pages[5].heat.rate = 9999;
+        map.sync(1, |f| f(view(7, 1, u32::MAX)));
+        assert_eq!(map.extents()[0].pages[5].heat.rate, 9999);
+        map.sync(2, |f| f(view(7, 2, u32::MAX)));
+        assert_eq!(map.extents()[0].pages[5].heat.rate, 0);
+        assert_eq!(map.extents()[0].born, 2);
+    }
+
+    #[test]
+    fn a_slice_that_was_freed_and_reused_forgets_too() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(7, 1, 0b11)));
+        for i in 0..32 {
+            map.extents_mut()[0].pages[i].heat.rate = 9999;
+        }
+        map.sync(1, |f| f(view(7, 1, 0b01)));
+        map.sync(2, |f| f(view(7, 1, 0b11)));
+        assert_eq!(map.extents()[0].pages[3].heat.rate, 9999);
+        assert_eq!(map.extents()[0].pages[20].heat.rate, 0);
+        assert_eq!(map.extents()[0].asked, 0, "a fresh slice is asked for its node at once");
+    }
+
+    #[test]
+    fn extents_come_and_go_in_any_order() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| [9, 3, 5].into_iter().for_each(|n| f(view(n, 1, 1))));
+        map.sync(1, |f| [4, 9, 1].into_iter().for_each(|n| f(view(n, 1, 1))));
+        let at: Vec<_> = map.extents().iter().map(|e| e.view.index).collect();
+        assert_eq!(at, [1, 4, 9]);
+        assert_eq!(map.find(9 << 21), Some(2));
+        assert_eq!(map.find((4 << 21) - 1), None);
+        assert_eq!(map.extents()[2].born, 0);
+    }
+
+    #[test]
+    fn only_live_pages_count() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(1, 1, 0b1)));
+        let e = &mut map.extents_mut()[0];
+        e.pages.iter_mut().for_each(|p| p.place = Place::Dram);
+        e.recount();
+        assert_eq!(map.placed(), (16 * 4096, 0));
+    }
+
+    #[test]
+    fn an_unobserved_page_cools_with_age() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(1, 1, 1)));
+        let e = &map.extents()[0];
+        assert!(e.effective(0, 1_000_000_000) > e.effective(0, 20_000_000_000));
+    }
+
+    #[test]
+    fn pools_named_hot_and_cold_are_biased() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| {
+            f(ExtentView { pool: Pool::Cold, ..view(1, 1, 1) });
+            f(view(2, 1, 1));
+            f(ExtentView { pool: Pool::Hot, ..view(3, 1, 1) });
+        });
+        let rate: Vec<_> = map.extents().iter().map(|e| e.effective(0, 0)).collect();
+        assert!(rate[0] < rate[1] && rate[1] < rate[2]);
+    }
+}

@@ -1,0 +1,15 @@
+//! Heat: how often each page of the heap is used.
+//!
+//! Zone: control. Owned by the control thread; nothing here is shared with the heap, which is only looked at through
+//! `arena`'s snapshots. A [`tracker::Tracker`] feeds answers ("touched in this window, or not") into the
+//! [`map::HeatMap`], which the policy reads.
+
+pub mod alloc_events;
+pub mod clock;
+pub mod duty;
+mod exp;
+pub mod map;
+pub mod rate;
+pub mod refs;
+pub mod tracker;
+pub mod writes;

@@ -1,0 +1,320 @@
+//! The tracker `refs`: the processor's accessed bits, read through `clear_refs` and `smaps`.
+//!
+//! Zone: control. Sees reads and writes, needs no privilege, and works on every kernel since 2.6.22; but it answers by
+//! *mapping*. So the heap is cut into mappings ([`layout`]): one an extent everywhere, down to one a page in the
+//! extents under the glass ([`zoom`]), which take turns. A round is
+//!
+//! ```text
+//! cut -> clear -> wait one window -> read smaps -> answers into the map -> pause
+//! ```
+//!
+//! The window is kept at the length in which the marginal page, the one that just fits in DRAM, is touched about
+//! once: longer, and all pages look alike. The pause keeps the tracker within its [`Duty`]. Clearing and reading cost
+//! some 10 ns a KiB of the whole process, a mapping some 10 to 20 µs.
+//!
+//! Clearing holds the address space lock of the process: a page fault of the program may wait for it, on kernels that
+//! have no lock per mapping (before 6.4).
+
+mod answer;
+mod kernel;
+mod layout;
+mod smaps;
+mod zoom;
+
+use self::answer::Tally;
+use self::layout::Layout;
+use self::zoom::ZoomSet;
+use super::duty::Duty;
+use super::map::{HeatMap, PAGE_BYTES, PAGES};
+use super::rate::Window;
+use super::tracker::{Look, Polled, Tracker};
+use crate::sys::Errno;
+pub use kernel::{Kernel, Linux, Policy, probe};
+pub use smaps::Mapping;
+
+/// Shortest and longest window.
+const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
+/// The first window.
+const FIRST_WINDOW: u64 = 40_000_000;
+/// Rounds at rest come no more often than this.
+const REST: u64 = 1_000_000_000;
+/// Fewest mappings that a visit may use, however slow it is to read them.
+const LEAST_SEGMENTS: usize = 1024;
+/// Mappings that a visit may use while nothing changes.
+const REST_SEGMENTS: usize = 1024;
+/// So many contradictions in excess of the usual are a change of habits.
+const ENOUGH: f64 = 120.0;
+/// How many answers a page are to be had in a hurry, and how long such a look lasts at least, in ns.
+const LOOKS: u64 = 6;
+const LOOK: u64 = 10_000_000_000;
+
+enum Phase {
+    Idle { until: u64 },
+    Open { cleared: u64, until: u64, cost: u64 },
+}
+
+struct Cut {
+    base: usize,
+    used: usize,
+    bytes: usize,
+    policy: Policy,
+    layout: Layout,
+}
+
+/// The tracker.
+pub struct Refs<K> {
+    kernel: K,
+    cuts: Vec<Cut>,
+    zoom: ZoomSet,
+    phase: Phase,
+    duty: Duty,
+    window: u64,
+    /// Mappings that can be read before most of those read last are touched.
+    affordable: usize,
+    /// For how long pages are to be watched on average, ns.
+    watched: u64,
+    /// Rounds in a row whose share of touched pages told nothing.
+    astray: u8,
+    /// Most mappings; lowered when the system refuses more.
+    most: usize,
+    /// What a round with extents under the glass cost lately.
+    visit_cost: u64,
+    /// Whether the window has found its length.
+    calibrated: bool,
+    /// Answers still to be had in a hurry: after the start, and when the heap or the program's habits change.
+    eager: u64,
+    /// When the last such change was noticed; what was seen before is out of date.
+    alarmed: u64,
+    /// Pages in memory at most, and when last the whole heap was to be looked at.
+    present: u64,
+    looked_at: u64,
+    /// How many times more pages than expected contradict their estimate when nothing changes.
+    usual: f64,
+    /// How much more often than those on the device pages in DRAM usually are touched.
+    contrast: f64,
+    /// How far extents usually are from what is predicted.
+    usual_distance: f64,
+    /// Contradictions beyond that, added up.
+    excess: f64,
+    wanted: Vec<u32>,
+}
+
+impl<K: Kernel> Refs<K> {
+    /// A tracker on a kernel that has been tried out.
+    pub fn new(kernel: K) -> Self {
+        let most = kernel.most_segments();
+        Refs {
+            duty: Duty::new(kernel.clock().0),
+            kernel,
+            cuts: Vec::new(),
+            zoom: ZoomSet::default(),
+            phase: Phase::Idle { until: 0 },
+            window: FIRST_WINDOW,
+            affordable: most,
+            watched: FIRST_WINDOW,
+            astray: 0,
+            most,
+            visit_cost: 0,
+            calibrated: false,
+            eager: 0,
+            alarmed: 1,
+            present: 0,
+            looked_at: 0,
+            usual: 2.0,
+            contrast: 0.0,
+            usual_distance: 4.0,
+            excess: 0.0,
+            wanted: Vec::new(),
+        }
+    }
+
+    fn adopt_arenas(&mut self, look: &Look<'_>) {
+        for arena in look.arenas {
+            if let Some(cut) = self.cuts.iter_mut().find(|c| c.base == arena.base) {
+                cut.used = arena.used;
+            } else if let Some(policy) = arena.policy {
+                let (base, used, bytes) = (arena.base, arena.used, arena.bytes);
+                self.cuts.push(Cut { base, used, bytes, policy, layout: Layout::default() });
+            }
+        }
+        self.cuts.sort_unstable_by_key(|c| c.base);
+    }
+
+    /// Pages in a segment that is not under the glass: an extent, or more if the heap has too many extents.
+    fn unit(&self) -> u32 {
+        let extents: usize = self.cuts.iter().map(|c| c.used / (PAGES * PAGE_BYTES)).sum();
+        (extents.div_ceil((self.most / 2).max(1)).max(1).next_power_of_two() * PAGES) as u32
+    }
+
+    fn cut(&mut self) -> Result<(), Errno> {
+        let unit = self.unit();
+        for cut in &mut self.cuts {
+            self.wanted.clear();
+            let used = (cut.used / PAGE_BYTES) as u32;
+            self.zoom.bounds(cut.base, 0, used.max(1), unit, &mut self.wanted);
+            if used > 0 && cut.used < cut.bytes {
+                self.wanted.push(used); // what was never used stays out of the last segment
+            }
+            let end = (cut.bytes / PAGE_BYTES) as u32;
+            let (kernel, base, policy) = (&mut self.kernel, cut.base, &cut.policy);
+            cut.layout.apply(&self.wanted, end, &mut |a, b, variant| {
+                kernel.set(policy, base + a as usize * PAGE_BYTES, base + b as usize * PAGE_BYTES, variant)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, map: &HeatMap, look: &Look<'_>) -> Result<Polled, Errno> {
+        let before = self.kernel.clock().1;
+        self.adopt_arenas(look);
+        let spare = self.most.saturating_sub(2 * self.cuts.len());
+        let unit_rate = Window::new(self.window).unit_code();
+        let hurry = self.eager > 0;
+        if !self.calibrated {
+            self.zoom.clear();
+        } else if hurry || !self.zoom.is_empty() || self.duty.affords(look.now, self.visit_cost * 2) {
+            let coarse = map.extents().len() / (self.unit() as usize / PAGES);
+            let most = if hurry { self.affordable } else { self.affordable.min(REST_SEGMENTS) };
+            self.zoom.fill(map, look.now, self.alarmed, unit_rate, most.min(spare.saturating_sub(coarse)));
+        }
+        if let Err(e) = self.cut() {
+            if e != Errno(libc::ENOMEM) {
+                return Err(e);
+            }
+            // Out of mappings: live with half as many.
+            self.most = (self.segments() / 2).max(self.most / 2).max(64).min(self.most / 2 + 1);
+            self.zoom.clear();
+        }
+        self.kernel.clear()?;
+        let (cleared, after) = self.kernel.clock();
+        let until = cleared + self.window;
+        self.phase = Phase::Open { cleared, until, cost: after.saturating_sub(before) };
+        Ok(Polled { wake: until, answered: false, surprised: false, cost: after.saturating_sub(before) })
+    }
+
+    fn read(&mut self, map: &mut HeatMap, look: &Look<'_>, cleared: u64, cost: u64) -> Result<Polled, Errno> {
+        let (begin, before) = self.kernel.clock();
+        let end = self.cuts.last().map_or(0, |c| c.base + c.used);
+        let mut tally = Tally::default();
+        let zoom = &mut self.zoom;
+        let mut last = (0, Window::new(self.window));
+        let mut read = 0;
+        self.kernel.mappings(end, &mut |mapping, now| {
+            if now != last.0 {
+                last = (now, Window::new(now.saturating_sub(cleared)));
+            }
+            read = mapping.start;
+            tally.take(map, mapping, last.1, now, &mut |addr, pages, touched| {
+                zoom.refine(addr, pages, touched);
+            });
+            // What has been watched for much too long looks all alike: stop there.
+            tally.singles < LEAST_SEGMENTS as u32 || tally.tail < 0.9
+        })?;
+        let (now, after) = self.kernel.clock();
+        let cost = cost + after.saturating_sub(before);
+        let visited = !self.zoom.is_empty();
+        if visited {
+            self.visit_cost = cost;
+        }
+        let took = now.saturating_sub(begin);
+        self.adapt_window(&tally, look.dram_share, took);
+        self.zoom.end_round(map, read);
+        self.zoom.shrink(self.affordable.max(LEAST_SEGMENTS));
+        let surprised = self.look_again(&tally, now);
+        if surprised {
+            // What was learnt about the old habits must not outvote what is learnt about the new ones.
+            let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
+            pages.for_each(|p| p.heat.conf = p.heat.conf.min(4));
+        }
+        let hurry = self.eager > 0 || !self.calibrated;
+        let pause = self.duty.charge(now, cost, hurry);
+        let wake = now + if hurry { pause } else { pause.max(REST) };
+        self.phase = Phase::Idle { until: wake };
+        Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
+    }
+
+    /// Decides whether the program has changed so much that all of the heap deserves a closer look.
+    fn look_again(&mut self, tally: &Tally, now: u64) -> bool {
+        self.eager = self.eager.saturating_sub(u64::from(tally.singles));
+        // Estimates are noisy, so some contradiction is usual; what counts is an excess that adds up over rounds.
+        let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
+        self.excess = (self.excess + seen - 1.4 * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
+        if expected > 2.0 {
+            self.usual += 0.05 * ((seen / expected).min(2.0 * self.usual) - self.usual);
+        }
+        let far = tally.distance();
+        let astray = far > 9.0 && far > 4.0 * self.usual_distance;
+        self.usual_distance += 0.1 * (far.min(100.0) - self.usual_distance);
+        // DRAM no longer holds what is used: the placement has lost most of its worth.
+        let mut faded = false;
+        if let Some(contrast) = tally.contrast() {
+            faded = self.contrast > 0.2 && contrast < self.contrast / 2.0;
+            self.contrast += 0.1 * (contrast - self.contrast);
+        }
+        let surprised = (astray || faded || self.excess > ENOUGH) && now > self.alarmed + LOOK;
+        self.present = self.present.max(tally.present);
+        if surprised || self.present > self.looked_at * 5 / 4 {
+            self.looked_at = self.present;
+            self.eager = self.present * LOOKS;
+            self.alarmed = now;
+            self.excess = 0.0;
+            self.duty.refill(now);
+        }
+        surprised
+    }
+
+    /// Finds the window in which the wanted share of pages is touched, given that reading took `took`, and how many
+    /// mappings can be read in keeping with it.
+    fn adapt_window(&mut self, tally: &Tally, dram_share: f64, took: u64) {
+        if tally.present == 0 {
+            return;
+        }
+        let target = dram_share.clamp(0.1, 0.5);
+        let ratio = super::exp::pow(target / tally.share().max(0.005), 0.8).clamp(0.4, 2.5);
+        let (shortest, longest) = (*WINDOWS.start(), *WINDOWS.end());
+        // Pages are watched for the window and, on average, half of the reading.
+        let wanted = ((self.window + took / 2) as f64 * ratio) as u64;
+        self.watched = self.watched.midpoint(wanted).min(longest);
+        if tally.singles > 100 {
+            // Mappings are read one after the other: the last ones have been watched for longer. When most of them
+            // are touched, reading more tells little.
+            self.affordable = if tally.tail > 0.7 {
+                self.affordable * 3 / 4
+            } else if tally.tail < 0.5 {
+                self.affordable * 3 / 2
+            } else {
+                self.affordable
+            }
+            .clamp(LEAST_SEGMENTS, self.most);
+        }
+        let next = self.watched.saturating_sub(took / 2).clamp(shortest, longest);
+        let found = (0.5..2.0).contains(&ratio) || next == self.window;
+        self.astray = if found { 0 } else { self.astray.saturating_add(1) };
+        self.calibrated = found || (self.calibrated && self.astray < 3);
+        self.window = next;
+    }
+}
+
+impl<K: Kernel> Tracker for Refs<K> {
+    fn name(&self) -> &'static str {
+        "refs"
+    }
+
+    fn poll(&mut self, map: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno> {
+        match self.phase {
+            Phase::Idle { until } if look.now < until => Ok(Polled { wake: until, ..Polled::default() }),
+            Phase::Idle { .. } => self.open(map, look),
+            Phase::Open { until, .. } if look.now < until => Ok(Polled { wake: until, ..Polled::default() }),
+            Phase::Open { cleared, cost, .. } => self.read(map, look, cleared, cost),
+        }
+    }
+
+    fn segments(&self) -> usize {
+        self.cuts.iter().map(|c| c.layout.segments()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod world_tests;

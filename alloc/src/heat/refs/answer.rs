@@ -1,0 +1,244 @@
+//! From "so many KiB of this mapping were referenced" to answers about pages.
+//!
+//! Zone: control. A mapping of one page, or one of which all or nothing was touched, answers for every page exactly.
+//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate, and its distance from what the
+//! map predicted is the sign that the program has changed.
+
+use super::smaps::Mapping;
+use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
+use crate::heat::rate::Window;
+
+/// Answers after which a page's own estimate counts for more than its neighbourhood's share.
+const SURE: u8 = 4;
+
+/// What one reading of smaps said in total.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Pages in memory.
+    pub(super) present: u64,
+    /// Pages touched in the window.
+    pub(super) touched: u64,
+    /// Answers about single pages.
+    pub(super) answers: u64,
+    /// Whole extents compared with their prediction.
+    pub(super) compared: u32,
+    /// Sum of their squared distances, in standard deviations.
+    pub(super) squares: f64,
+    /// Pages that did what their estimate held to be unlikely, and how many were to be expected.
+    pub(super) contradictions: u32,
+    /// The expectation.
+    pub(super) expected: f64,
+    /// Share of touched pages among the latest hundred or so that answered one by one.
+    pub(super) tail: f64,
+    /// Pages that answered one by one, and those of them that were touched: in DRAM, on the device.
+    pub(super) asked: [(u32, u32); 2],
+    /// Answers of mappings of a single page.
+    pub(super) singles: u32,
+    /// Where the last mapping's extent was found; mappings come by ascending address.
+    cursor: usize,
+}
+
+impl Tally {
+    /// Share of pages touched.
+    pub(super) fn share(&self) -> f64 {
+        if self.present == 0 { 0.0 } else { self.touched as f64 / self.present as f64 }
+    }
+
+    /// How much more often pages in DRAM were touched than those on the device, -1 to 1: what the placement is
+    /// worth. `None` if too few were asked.
+    pub(super) fn contrast(&self) -> Option<f64> {
+        let enough = self.asked.iter().all(|side| side.0 >= 100);
+        let share = |side: (u32, u32)| f64::from(side.1) / f64::from(side.0);
+        enough.then(|| share(self.asked[0]) - share(self.asked[1]))
+    }
+
+    /// How far extents as a whole are from what was predicted: the mean square of their distances.
+    pub(super) fn distance(&self) -> f64 {
+        if self.compared == 0 { 0.0 } else { self.squares / f64::from(self.compared) }
+    }
+
+    /// Takes one mapping, seen over `window`, into the map. `mixed(address, pages)` is called when a mapping of
+    /// fewer pages than an extent turned out to be partly touched.
+    pub(super) fn take(
+        &mut self,
+        map: &mut HeatMap,
+        m: &Mapping,
+        window: Window,
+        now: u64,
+        mixed: &mut dyn FnMut(usize, usize, u32),
+    ) {
+        let (present, touched) = (m.rss_kb / 4, m.referenced_kb / 4);
+        let extents = map.extents_mut();
+        while self.cursor < extents.len() && extents[self.cursor].view.base + PAGES * PAGE_BYTES <= m.start {
+            self.cursor += 1;
+        }
+        if self.cursor >= extents.len() || extents[self.cursor].view.base >= m.end {
+            return;
+        }
+        self.present += u64::from(present);
+        self.touched += u64::from(touched);
+        if present == 0 {
+            return;
+        }
+        let share = f64::from(touched) / f64::from(present);
+        let exact = touched == 0 || touched >= present;
+        for extent in &mut extents[self.cursor..] {
+            if extent.view.base >= m.end {
+                break;
+            }
+            let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
+            let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
+            let (mut expected, mut variance, mut known) = (0.0f64, 0.0f64, 0u32);
+            let single = to - from == 1;
+            for i in from..to {
+                if !extent.is_live(i) {
+                    continue;
+                }
+                let page = &mut extent.pages[i];
+                if single {
+                    // A page that answers is there, whatever was known before.
+                    if matches!(page.place, Place::Absent) {
+                        page.place = Place::Unknown;
+                    }
+                } else if matches!(page.place, Place::Absent) {
+                    continue;
+                }
+                if page.heat.conf >= SURE {
+                    let p = f64::from(window.probability(page.heat.rate));
+                    expected += p;
+                    variance += p * (1.0 - p);
+                    known += 1;
+                    let unlikely = p.min(1.0 - p);
+                    if exact && unlikely < 0.15 {
+                        self.expected += unlikely;
+                        self.contradictions += u32::from((touched > 0) != (p > 0.5));
+                    }
+                }
+                if exact {
+                    if touched == 0 {
+                        window.miss(&mut page.heat);
+                    } else {
+                        window.hit(&mut page.heat);
+                    }
+                    self.answers += 1;
+                    if single {
+                        let side = match page.place {
+                            Place::Device => 1,
+                            _ => 0,
+                        };
+                        self.asked[side].0 += 1;
+                        self.asked[side].1 += u32::from(touched > 0);
+                        self.singles += 1;
+                        let weight = 1.0 / f64::from(self.singles.min(100));
+                        self.tail += weight * (f64::from(u8::from(touched > 0)) - self.tail);
+                    }
+                } else if page.heat.conf < SURE {
+                    let new = window.code_of_share(share);
+                    let old = page.heat.rate;
+                    page.heat.rate =
+                        if old == 0 { new } else { ((u32::from(old) + u32::from(new)) / 2) as u16 };
+                }
+            }
+            if to - from == PAGES && m.end - m.start == PAGES * PAGE_BYTES {
+                extent.touched = touched.min(PAGES as u32) as u16;
+                extent.present = present.min(PAGES as u32) as u16;
+                if known * 2 > present {
+                    let seen = f64::from(touched) * f64::from(known) / f64::from(present);
+                    // The estimates are off by half an octave or so even when nothing changes: allow for 10 %.
+                    let slack = 1.0 + variance + (0.1 * f64::from(known)).powi(2);
+                    let z = (seen - expected) / slack.sqrt();
+                    extent.surprise = z.abs() as f32;
+                    self.compared += 1;
+                    self.squares += z * z;
+                }
+            } else if single {
+                extent.zoomed = now;
+            } else if !exact && to - from < PAGES {
+                extent.zoomed = now;
+                mixed(m.start, to - from, touched);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::{ExtentView, Pool};
+
+    fn map_of(n: usize) -> HeatMap {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| {
+            for i in 1..=n {
+                f(ExtentView {
+                    index: i as u32,
+                    base: i << 21,
+                    pool: Pool::Default,
+                    live: u32::MAX,
+                    birth: 1,
+                });
+            }
+        });
+        map
+    }
+
+    fn mapping(start: usize, pages: usize, present: u32, touched: u32) -> Mapping {
+        Mapping { start, end: start + pages * 4096, rss_kb: present * 4, referenced_kb: touched * 4 }
+    }
+
+    const W: u64 = 100_000_000;
+
+    #[test]
+    fn an_untouched_mapping_is_a_miss_for_each_of_its_pages() {
+        let mut map = map_of(2);
+        let mut t = Tally::default();
+        t.take(&mut map, &mapping(1 << 21, 512, 512, 0), Window::new(W), 5, &mut |_, _, _| {
+            panic!("not mixed")
+        });
+        assert_eq!(t.answers, 512);
+        assert!(map.extents()[0].pages.iter().all(|p| p.heat.conf == 1 && p.heat.hist == 0));
+        assert!(map.extents()[1].pages.iter().all(|p| p.heat.conf == 0));
+    }
+
+    #[test]
+    fn a_mixed_mapping_gives_unknown_pages_a_first_estimate_and_asks_to_be_refined() {
+        let mut map = map_of(1);
+        let mut t = Tally::default();
+        let mut asked = Vec::new();
+        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 5), Window::new(W), 5, &mut |a, n, k| {
+            asked.push((a, n, k));
+        });
+        assert_eq!(asked, [((1 << 21) + 65536, 16, 5)]);
+        let e = &map.extents()[0];
+        assert!(e.pages[16..32].iter().all(|p| p.heat.rate > 0 && p.heat.conf == 0));
+        assert!(e.pages[..16].iter().all(|p| p.heat.rate == 0));
+    }
+
+    #[test]
+    fn a_mapping_outside_the_heap_changes_nothing() {
+        let mut map = map_of(1);
+        let mut t = Tally::default();
+        t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
+        t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
+        assert_eq!((t.present, t.answers), (0, 0));
+    }
+
+    #[test]
+    fn a_program_that_changes_its_habits_is_a_surprise_and_one_that_does_not_is_none() {
+        let mut map = map_of(1);
+        for _ in 0..8 {
+            for i in 0..512usize {
+                let touched = u32::from(i < 100);
+                let mut t = Tally::default();
+                let m = mapping((1 << 21) + i * 4096, 1, 1, touched);
+                t.take(&mut map, &m, Window::new(W), 5, &mut |_, _, _| ());
+            }
+        }
+        let mut same = Tally::default();
+        same.take(&mut map, &mapping(1 << 21, 512, 512, 110), Window::new(W), 5, &mut |_, _, _| ());
+        assert!(same.distance() < 9.0);
+        let mut other = Tally::default();
+        other.take(&mut map, &mapping(1 << 21, 512, 512, 420), Window::new(W), 5, &mut |_, _, _| ());
+        assert!(other.distance() > 9.0);
+    }
+}

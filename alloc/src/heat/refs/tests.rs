@@ -1,0 +1,150 @@
+//! The tracker on a played kernel: what it finds, what it costs, and what it does when refused.
+
+use super::world_tests::World;
+use super::*;
+use crate::heat::map::Place;
+use crate::heat::rate::hz_of_code;
+
+fn map_of(world: &World) -> HeatMap {
+    let mut map = HeatMap::new();
+    map.sync(world.now(), |f| world.extents(f));
+    for e in map.extents_mut() {
+        e.pages.iter_mut().for_each(|p| p.place = Place::Dram);
+        e.recount();
+    }
+    map
+}
+
+/// Runs the tracker for `seconds` and answers the processor time it took.
+fn run(world: &World, tracker: &mut Refs<World>, map: &mut HeatMap, seconds: f64, unsettled: bool) -> u64 {
+    let (until, before) = (world.now() + (seconds * 1e9) as u64, world.clock().1);
+    let arenas = [world.arena()];
+    while world.now() < until {
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, unsettled };
+        let polled = tracker.poll(map, &look).unwrap();
+        world.sleep_until(polled.wake.min(until));
+    }
+    world.clock().1 - before
+}
+
+/// Of the truly hottest third of the pages, the share that the map also holds to be in the hottest third.
+fn overlap(world: &World, map: &HeatMap) -> f64 {
+    let rate = world.0.borrow().rate.clone();
+    let third = rate.len() / 3;
+    let top = |key: &dyn Fn(usize) -> f64| {
+        let mut order: Vec<usize> = (0..rate.len()).collect();
+        order.sort_by(|&a, &b| key(b).total_cmp(&key(a)));
+        order[..third].iter().copied().collect::<std::collections::HashSet<_>>()
+    };
+    let truth = top(&|i| rate[i]);
+    let held = top(&|i| hz_of_code(map.extents()[i / PAGES].raw_rate(i % PAGES, world.now())));
+    truth.intersection(&held).count() as f64 / third as f64
+}
+
+#[test]
+fn scattered_hot_pages_are_found_one_by_one() {
+    let world = World::new(World::zipf(24 * PAGES, 0.99, 200_000.0, 7), |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+    run(&world, &mut tracker, &mut map, 30.0, true);
+    let overlap = overlap(&world, &map);
+    assert!(overlap > 0.65, "{overlap}");
+}
+
+#[test]
+fn the_number_of_mappings_stays_within_its_budget() {
+    let world = World::new(World::zipf(64 * PAGES, 0.99, 300_000.0, 9), |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+    run(&world, &mut tracker, &mut map, 20.0, true);
+    let most = world.0.borrow().most_mappings;
+    assert!((3000..=8192).contains(&most), "{most}");
+}
+
+#[test]
+fn the_trackers_share_of_a_core_is_bounded() {
+    let world = World::new(World::zipf(64 * PAGES, 0.99, 300_000.0, 9), |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+    let busy = run(&world, &mut tracker, &mut map, 400.0, true);
+    assert!((busy as f64) < 0.02 * 400e9 + 12.5e9, "{busy}");
+    let rest = run(&world, &mut tracker, &mut map, 400.0, false);
+    assert!((rest as f64) < 0.03 * 400e9, "{rest}");
+}
+
+#[test]
+fn the_window_finds_the_length_that_tells_pages_apart() {
+    for total in [5_000.0, 100_000.0, 3_000_000.0] {
+        let world = World::new(World::zipf(16 * PAGES, 0.99, total, 3), |_| 0);
+        let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+        run(&world, &mut tracker, &mut map, 20.0, true);
+        let dt = tracker.window as f64 / 1e9;
+        let rate = world.0.borrow().rate.clone();
+        if tracker.window < 3 * *WINDOWS.start() {
+            continue; // reading takes longer than the window: it cannot be made shorter
+        }
+        let share = rate.iter().map(|l| 1.0 - (-l * dt).exp()).sum::<f64>() / rate.len() as f64;
+        assert!((0.15..0.6).contains(&share), "{total} Hz: {share} touched in {dt} s");
+    }
+}
+
+#[test]
+fn a_heap_that_sleeps_costs_no_zooming() {
+    let world = World::new(vec![0.0; 32 * PAGES], |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+    run(&world, &mut tracker, &mut map, 30.0, true);
+    assert!(world.0.borrow().most_mappings < 100);
+    assert!(map.extents().iter().all(|e| e.pages.iter().all(|p| p.heat.conf > 0 && p.heat.hist == 0)));
+}
+
+#[test]
+fn a_program_that_changes_its_habits_is_noticed_at_rest() {
+    let world = World::new(World::zipf(24 * PAGES, 0.99, 200_000.0, 7), |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
+    run(&world, &mut tracker, &mut map, 40.0, true);
+    run(&world, &mut tracker, &mut map, 60.0, false);
+    assert_eq!(tracker.eager, 0, "a steady program is no surprise");
+    world.0.borrow_mut().rate = World::zipf(24 * PAGES, 0.99, 200_000.0, 99);
+    let before = overlap(&world, &map);
+    run(&world, &mut tracker, &mut map, 60.0, false);
+    let after = overlap(&world, &map);
+    assert!(before < 0.5 && after > before + 0.2, "{before} -> {after}");
+}
+
+#[test]
+fn when_the_system_refuses_mappings_the_tracker_lives_with_fewer() {
+    #[derive(Clone)]
+    struct Limited(World, usize);
+    impl Kernel for Limited {
+        fn clock(&self) -> (u64, u64) {
+            self.0.clock()
+        }
+        fn clear(&mut self) -> Result<(), Errno> {
+            self.0.clear()
+        }
+        fn mappings(
+            &mut self,
+            until: usize,
+            each: &mut dyn FnMut(&smaps::Mapping, u64) -> bool,
+        ) -> Result<(), Errno> {
+            self.0.mappings(until, each)
+        }
+        fn set(&mut self, p: &Policy, from: usize, to: usize, v: layout::Variant) -> Result<(), Errno> {
+            if to - from == PAGE_BYTES && self.1 == 0 {
+                return Err(Errno(libc::ENOMEM));
+            }
+            self.1 = self.1.saturating_sub(1);
+            self.0.set(p, from, to, v)
+        }
+        fn most_segments(&self) -> usize {
+            8192
+        }
+    }
+    let world = World::new(World::zipf(24 * PAGES, 0.99, 200_000.0, 7), |_| 0);
+    let mut map = map_of(&world);
+    let mut tracker = Refs::new(Limited(world.clone(), 700));
+    let arenas = [world.arena()];
+    for _ in 0..200 {
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, unsettled: true };
+        let polled = tracker.poll(&mut map, &look).expect("a refusal is not the end");
+        world.sleep_until(polled.wake);
+    }
+    assert!(tracker.most < 8192);
+}

@@ -1,0 +1,206 @@
+//! A played world for tests: pages with true rates, mappings that merge as Linux merges them, two nodes, and a clock
+//! that advances by what each system call costs.
+
+use super::kernel::{Kernel, Policy};
+use super::layout::Variant;
+use super::smaps::Mapping;
+use crate::arena::{ArenaView, ExtentView, Pool};
+use crate::heat::map::{PAGE_BYTES, PAGES};
+use crate::mover::batch::PageMover;
+use crate::sys::Errno;
+use crate::sys::numa::NodeMask;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub(crate) const BASE: usize = 0x1000_0000_0000;
+
+pub(crate) struct Inner {
+    pub(crate) now: u64,
+    pub(crate) cpu: u64,
+    /// True rates in Hz.
+    pub(crate) rate: Vec<f64>,
+    pub(crate) node: Vec<i32>,
+    variant: Vec<Variant>,
+    cleared: u64,
+    seed: u64,
+    pub(crate) moves: u64,
+    pub(crate) most_mappings: usize,
+    /// What one call costs, in ns: a mapping read, a mapping cut, a page cleared or walked, a page moved.
+    pub(crate) cost: [u64; 4],
+}
+
+#[derive(Clone)]
+pub(crate) struct World(pub(crate) Rc<RefCell<Inner>>);
+
+impl World {
+    pub(crate) fn new(rate: Vec<f64>, node: impl Fn(usize) -> i32) -> World {
+        assert_eq!(rate.len() % PAGES, 0);
+        let n = rate.len();
+        World(Rc::new(RefCell::new(Inner {
+            now: 1_000_000_000,
+            cpu: 0,
+            rate,
+            node: (0..n).map(node).collect(),
+            variant: vec![false; n],
+            cleared: 0,
+            seed: 88172645463325252,
+            moves: 0,
+            most_mappings: 0,
+            cost: [10_000, 6_000, 40, 2_000],
+        })))
+    }
+
+    /// Rates of a Zipf law of exponent `s` over `n` pages in a scattered order, of `total` Hz together.
+    pub(crate) fn zipf(n: usize, s: f64, total: f64, seed: u64) -> Vec<f64> {
+        let mut order: Vec<usize> = (0..n).collect();
+        let mut x = seed;
+        for i in (1..n).rev() {
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            order.swap(i, (x >> 33) as usize % (i + 1));
+        }
+        let sum: f64 = (1..=n).map(|r| (r as f64).powf(-s)).sum();
+        let mut rate = vec![0.0; n];
+        for (r, &page) in order.iter().enumerate() {
+            rate[page] = total * ((r + 1) as f64).powf(-s) / sum;
+        }
+        rate
+    }
+
+    pub(crate) fn extents(&self, f: &mut dyn FnMut(ExtentView)) {
+        for i in 0..self.0.borrow().rate.len() / PAGES {
+            let base = BASE + i * PAGES * PAGE_BYTES;
+            f(ExtentView { index: i as u32, base, pool: Pool::Default, live: u32::MAX, birth: 1 });
+        }
+    }
+
+    pub(crate) fn arena(&self) -> ArenaView {
+        let used = self.0.borrow().rate.len() * PAGE_BYTES;
+        let policy = Some((crate::sys::numa::MPOL_BIND, NodeMask::of(0)));
+        ArenaView { base: BASE, bytes: used, used, pool: Pool::Default, bound: true, policy }
+    }
+
+    /// Share of accesses that node 0 serves, and the share that the best placement of as many pages would.
+    pub(crate) fn shares(&self) -> (f64, f64) {
+        let w = self.0.borrow();
+        let total: f64 = w.rate.iter().sum();
+        let on: Vec<usize> = (0..w.rate.len()).filter(|&i| w.node[i] == 0).collect();
+        let got: f64 = on.iter().map(|&i| w.rate[i]).sum();
+        let mut sorted = w.rate.clone();
+        sorted.sort_by(|a, b| b.total_cmp(a));
+        let best: f64 = sorted[..on.len()].iter().sum();
+        (got / total, best / total)
+    }
+
+    pub(crate) fn sleep_until(&self, at: u64) {
+        let mut w = self.0.borrow_mut();
+        w.now = w.now.max(at);
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.0.borrow().now
+    }
+}
+
+impl Inner {
+    fn spend(&mut self, ns: u64) {
+        self.now += ns;
+        self.cpu += ns;
+    }
+
+    pub(crate) fn uniform(&mut self) -> f64 {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        (self.seed >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+impl Kernel for World {
+    fn clock(&self) -> (u64, u64) {
+        let w = self.0.borrow();
+        (w.now, w.cpu)
+    }
+
+    fn clear(&mut self) -> Result<(), Errno> {
+        let mut w = self.0.borrow_mut();
+        let cost = w.rate.len() as u64 * w.cost[2];
+        w.spend(cost);
+        w.cleared = w.now;
+        Ok(())
+    }
+
+    fn mappings(&mut self, until: usize, each: &mut dyn FnMut(&Mapping, u64) -> bool) -> Result<(), Errno> {
+        let n = self.0.borrow().rate.len();
+        let (mut at, mut count) = (0, 0);
+        while at < n && BASE + at * PAGE_BYTES < until {
+            let mut w = self.0.borrow_mut();
+            let end = (at + 1..n).find(|&i| w.variant[i] != w.variant[at]).unwrap_or(n);
+            let cost = w.cost[0] + (end - at) as u64 * w.cost[2];
+            w.spend(cost);
+            let dt = (w.now - w.cleared) as f64 / 1e9;
+            let mut touched = 0;
+            for i in at..end {
+                let p = 1.0 - (-w.rate[i] * dt).exp();
+                touched += u32::from(w.uniform() < p);
+            }
+            let m = Mapping {
+                start: BASE + at * PAGE_BYTES,
+                end: BASE + end * PAGE_BYTES,
+                rss_kb: (end - at) as u32 * 4,
+                referenced_kb: touched * 4,
+            };
+            let now = w.now;
+            drop(w);
+            (at, count) = (end, count + 1);
+            if !each(&m, now) {
+                break;
+            }
+        }
+        let mut w = self.0.borrow_mut();
+        w.most_mappings = w.most_mappings.max(count);
+        Ok(())
+    }
+
+    fn set(&mut self, _: &Policy, from: usize, to: usize, variant: Variant) -> Result<(), Errno> {
+        let mut w = self.0.borrow_mut();
+        let (a, b) = ((from - BASE) / PAGE_BYTES, (to - BASE) / PAGE_BYTES);
+        w.variant[a..b].fill(variant);
+        let cost = w.cost[1];
+        w.spend(cost);
+        Ok(())
+    }
+
+    fn most_segments(&self) -> usize {
+        8192
+    }
+}
+
+impl PageMover for World {
+    fn move_pages(
+        &mut self,
+        pages: &[usize],
+        nodes: Option<&[i32]>,
+        status: &mut [i32],
+    ) -> Result<usize, Errno> {
+        let mut w = self.0.borrow_mut();
+        let cost = pages.len() as u64 * if nodes.is_some() { w.cost[3] } else { 100 };
+        w.spend(cost);
+        for (i, page) in pages.iter().enumerate() {
+            let at = (page - BASE) / PAGE_BYTES;
+            if let Some(nodes) = nodes {
+                w.moves += u64::from(w.node[at] != nodes[i]);
+                w.node[at] = nodes[i];
+            }
+            status[i] = w.node[at];
+        }
+        Ok(0)
+    }
+
+    fn touch(&mut self, _: usize) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn pagemap(&mut self, _: usize) -> Option<u64> {
+        Some(u64::MAX)
+    }
+}

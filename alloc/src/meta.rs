@@ -1,0 +1,206 @@
+//! Metadata memory: out of band, in DRAM, never returned.
+//!
+//! Owns the chunks that slab headers and thread heaps live in, and the cdylib's own Rust allocations ([`MetaAlloc`]). Zone: cold
+//! and control. Blocks are cut from chunks mapped for metadata alone, so that a wild write through an application pointer is
+//! far from them, and scanning them never makes application data look hot. Freed blocks go on a list of their size; memory
+//! handed out is never unmapped, so a stale pointer to a header reads a header.
+
+use crate::sync::Lock;
+use crate::sys::mm::{self, Access};
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+const GRAIN: usize = 64;
+const LISTS: usize = 64;
+const CHUNK: usize = 1 << 20;
+/// Past this a block is a mapping of its own.
+const MAX_POOLED: usize = GRAIN * LISTS;
+
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes mapped for metadata so far.
+pub(crate) fn mapped_bytes() -> usize {
+    MAPPED.load(Ordering::Relaxed)
+}
+
+/// Counts `bytes` of tables mapped elsewhere as metadata.
+pub(crate) fn count_mapped(bytes: usize) {
+    MAPPED.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// A pool of metadata blocks: a bump pointer and one free list for each multiple of 64 bytes up to 4 KiB.
+///
+/// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * 64` bytes and is on no other list.
+struct Pool {
+    bump: usize,
+    end: usize,
+    free: [usize; LISTS],
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Pool { bump: 0, end: 0, free: [0; LISTS] }
+    }
+
+    /// A block of at least `bytes` bytes, 64-byte aligned, contents unspecified if reused.
+    fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
+        let units = bytes.div_ceil(GRAIN).max(1);
+        if let Some(head) = self.free.get_mut(units - 1)
+            && *head != 0
+        {
+            let block = ptr::with_exposed_provenance_mut::<usize>(*head);
+            // SAFETY: a listed block is ours, 64-byte aligned, and its first word holds the next link.
+            *head = unsafe { block.read() };
+            return NonNull::new(block.cast());
+        }
+        let bytes = units * GRAIN;
+        if self.end - self.bump < bytes {
+            let want = CHUNK.max(bytes);
+            let (at, got) = match mm::map(want, Access::ReadWrite) {
+                Ok(at) => (at, want),
+                // Little address space left (RLIMIT_AS): take what this block needs.
+                Err(_) => {
+                    let small = bytes.next_multiple_of(16 * mm::page_bytes());
+                    (mm::map(small, Access::ReadWrite).ok()?, small)
+                }
+            };
+            count_mapped(got);
+            (self.bump, self.end) = (at, at + got);
+        }
+        let at = self.bump;
+        self.bump += bytes;
+        NonNull::new(ptr::with_exposed_provenance_mut(at))
+    }
+
+    /// Takes back a block of `bytes` bytes.
+    ///
+    /// # Safety
+    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 4 KiB, and nobody uses it again.
+    unsafe fn give(&mut self, block: NonNull<u8>, bytes: usize) {
+        let head = &mut self.free[bytes.div_ceil(GRAIN).max(1) - 1];
+        // SAFETY: the block is ours again and holds at least one word.
+        unsafe { block.cast::<usize>().write(*head) };
+        *head = block.as_ptr().expose_provenance();
+    }
+}
+
+static HEADERS: Lock<Pool> = Lock::new(Pool::new());
+static RUST: Lock<Pool> = Lock::new(Pool::new());
+
+/// A zero-filled metadata block of `bytes` bytes, 64-byte aligned.
+pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
+    let block = HEADERS.lock().take(bytes)?;
+    // SAFETY: the block has at least `bytes` bytes and is ours alone.
+    unsafe { block.as_ptr().write_bytes(0, bytes) };
+    Some(block)
+}
+
+/// Gives a metadata block back.
+///
+/// # Safety
+/// * `block` came from [`take_zeroed`] with the same `bytes`, at most 4 KiB, and nobody writes to it again.
+pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize) {
+    // SAFETY: passed on from the caller.
+    unsafe { HEADERS.lock().give(block, bytes) };
+}
+
+/// The lock of both pools, for fork handlers.
+pub(crate) fn lock_for_fork() {
+    HEADERS.acquire();
+    RUST.acquire();
+}
+
+/// Unlocks after fork in the parent.
+///
+/// # Safety
+/// * This thread called [`lock_for_fork`].
+pub(crate) unsafe fn unlock_after_fork() {
+    // SAFETY: both locks are held by this thread.
+    unsafe {
+        RUST.release();
+        HEADERS.release();
+    }
+}
+
+/// Unlocks after fork in the child.
+///
+/// # Safety
+/// * This is the only thread of the process.
+pub(crate) unsafe fn reset_after_fork() {
+    // SAFETY: no other thread exists.
+    unsafe {
+        RUST.reset();
+        HEADERS.reset();
+    }
+}
+
+/// The allocator for Rust code inside `libterrace.so`: control-plane allocations come from metadata memory, so they
+/// neither recurse into `malloc` nor count as the application's.
+///
+/// Thread-safe; fork-safe through the library's fork handlers.
+pub struct MetaAlloc;
+
+// SAFETY: blocks come from the locked pool or from mappings of their own; sizes are derived from the layout the same way on
+// both sides; alignment up to 64 is the pool's grain and up to a page that of a mapping.
+unsafe impl GlobalAlloc for MetaAlloc {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() > mm::page_bytes() {
+            return ptr::null_mut();
+        }
+        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
+            return match mm::map(layout.size(), Access::ReadWrite) {
+                Ok(at) => ptr::with_exposed_provenance_mut(at),
+                Err(_) => ptr::null_mut(),
+            };
+        }
+        RUST.lock().take(layout.size()).map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
+            // SAFETY: `alloc` mapped this block for itself, and GlobalAlloc's contract says it is unused now.
+            unsafe { mm::unmap(block.expose_provenance(), layout.size()) };
+            return;
+        }
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: `alloc` took it from this pool with the same layout.
+            unsafe { RUST.lock().give(block, layout.size()) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_do_not_overlap_and_are_reused() {
+        let mut blocks: Vec<NonNull<u8>> =
+            (0..100).map(|i| take_zeroed(64 * (1 + i % 20)).unwrap()).collect();
+        blocks.sort();
+        for (i, pair) in blocks.windows(2).enumerate() {
+            assert!(pair[1].addr().get() - pair[0].addr().get() >= 64, "{i}");
+        }
+        let mut pool = Pool::new();
+        let block = pool.take(700).unwrap();
+        // SAFETY: just taken with the same size.
+        unsafe { pool.give(block, 700) };
+        assert_eq!(pool.take(704), Some(block));
+    }
+
+    #[test]
+    fn rust_allocations_of_every_size_hold_their_contents() {
+        for size in [1usize, 64, 65, 4096, 4097, 1 << 20] {
+            let layout = Layout::from_size_align(size, 16).unwrap();
+            // SAFETY: the layout is not empty; the block is written within its size and freed with the same layout.
+            unsafe {
+                let block = MetaAlloc.alloc(layout);
+                assert!(!block.is_null());
+                block.write_bytes(0xab, size);
+                assert_eq!(*block.add(size - 1), 0xab);
+                MetaAlloc.dealloc(block, layout);
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Whether a page may be moved just now: enough evidence, no recent move, no back-off.
+//!
+//! Zone: control.
+
+use crate::heat::map::{Extent, Moved};
+use crate::heat::rate::OCTAVE;
+
+/// A page that comes back within this time of its last move is ping-pong, in ns.
+pub const PING_PONG: u64 = 30_000_000_000;
+/// For how long a page stays where it was moved while the placement is being learnt, in ns.
+const LEARNING: u64 = 5_000_000_000;
+/// Answers about a page before it may be promoted.
+const EVIDENCE: u8 = 2;
+
+/// The rules of one tick.
+pub struct Rules<'a> {
+    /// The caller's clock, in ns.
+    pub now: u64,
+    /// For how long a page stays where it was moved, in ns.
+    pub hold: u64,
+    /// Whether the placement has settled.
+    pub settled: bool,
+    /// How much hotter, in code units, a waiting page must be than the one it replaces.
+    pub hysteresis: u16,
+    /// Whether the mover is backing off from a page.
+    pub blocked: &'a dyn Fn(usize) -> bool,
+}
+
+impl Rules<'_> {
+    /// Whether page `i`, in DRAM, may be demoted: not while its promotion may still prove right.
+    pub fn may_demote(&self, extent: &Extent, i: usize) -> bool {
+        let page = &extent.pages[i];
+        let held = matches!(page.moved, Moved::Up | Moved::Evicted)
+            && page.since_move(self.now).is_some_and(|t| t < self.hold);
+        !held && !(self.blocked)(extent.address(i))
+    }
+
+    /// Whether page `i`, on the device, may be promoted: seen at work, more than once unless the evidence is alone.
+    pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
+        let page = &extent.pages[i];
+        let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
+        // A page that was demoted by mistake may come back before its time, but only on three hits in a row.
+        let sure = page.heat.hist & 7 == 7;
+        page.heat.conf >= EVIDENCE
+            && page.heat.hist & 3 != 0
+            && (!held || sure)
+            && !(self.blocked)(extent.address(i))
+    }
+}
+
+/// How far, in code units, an estimate may be from the truth for a page seen `conf` times.
+#[must_use]
+pub fn doubt(conf: u8) -> u16 {
+    let eighths = match conf {
+        0..=1 => 6,
+        2..=3 => 3,
+        4..=7 => 2,
+        8..=14 => 1,
+        _ => 0,
+    };
+    eighths * (OCTAVE as u16 / 8)
+}
+
+/// The hysteresis: widened by ping-pong, and when there is little left to gain; narrow when the program has changed.
+pub struct Brake {
+    eighths: u16,
+    moves: u64,
+    returns: u64,
+    since: u64,
+}
+
+/// Least and most hysteresis, in eighths of an octave.
+const BRAKE: std::ops::RangeInclusive<u16> = 6..=32;
+/// Hysteresis of a placement that has settled.
+const SETTLED: u16 = 12;
+/// How often it is reconsidered, in ns.
+const BRAKE_PERIOD: u64 = 10_000_000_000;
+
+impl Default for Brake {
+    fn default() -> Self {
+        Brake { eighths: *BRAKE.start(), moves: 0, returns: 0, since: 0 }
+    }
+}
+
+impl Brake {
+    /// The present hysteresis in code units.
+    pub fn hysteresis(&self) -> u16 {
+        self.eighths * (OCTAVE as u16 / 8)
+    }
+
+    /// Whether moves have become a trickle.
+    pub fn settled(&self) -> bool {
+        self.eighths >= SETTLED
+    }
+
+    /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon.
+    pub fn hold(&self) -> u64 {
+        if self.settled() { 2 * PING_PONG } else { LEARNING }
+    }
+
+    /// The program has changed: what was settled no longer is.
+    pub fn release(&mut self) {
+        self.eighths = *BRAKE.start();
+    }
+
+    /// Takes the running totals of moves and of moves back, and how many pages DRAM holds.
+    pub fn adjust(&mut self, now: u64, moves: u64, returns: u64, dram_pages: u64) {
+        if now.saturating_sub(self.since) < BRAKE_PERIOD {
+            return;
+        }
+        let (m, r) = (moves - self.moves, returns - self.returns);
+        (self.moves, self.returns, self.since) = (moves, returns, now);
+        if r > 0 && r * 100 > m {
+            self.eighths = (self.eighths + 4).min(*BRAKE.end());
+        } else if m * 50 < dram_pages && self.eighths < SETTLED {
+            self.eighths += 2;
+        } else if self.eighths > SETTLED {
+            self.eighths -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::{ExtentView, Pool};
+    use crate::heat::map::{HeatMap, Place};
+
+    const S: u64 = 1_000_000_000;
+
+    fn check(edit: impl FnOnce(&mut crate::heat::map::Page), now: u64, blocked: bool) -> (bool, bool) {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| {
+            f(ExtentView { index: 1, base: 1 << 21, pool: Pool::Default, live: u32::MAX, birth: 1 });
+        });
+        let page = &mut map.extents_mut()[0].pages[0];
+        page.heat.conf = 9;
+        page.heat.hist = 0b0101;
+        edit(page);
+        let rules = Rules { now, hold: PING_PONG, settled: false, hysteresis: 0, blocked: &|_| blocked };
+        (rules.may_demote(&map.extents()[0], 0), rules.may_promote(&map.extents()[0], 0))
+    }
+
+    #[test]
+    fn a_page_stays_for_a_while_where_it_was_moved() {
+        let up = |p: &mut crate::heat::map::Page| p.note_move(Place::Dram, Moved::Up, S);
+        assert!(!check(up, 20 * S, false).0);
+        assert!(check(up, 32 * S, false).0);
+        let down = |p: &mut crate::heat::map::Page| p.note_move(Place::Device, Moved::Down, S);
+        assert!(!check(down, 20 * S, false).1);
+        assert!(check(down, 32 * S, false).1);
+    }
+
+    #[test]
+    fn three_hits_in_a_row_bring_a_page_back_before_its_time() {
+        let edit = |p: &mut crate::heat::map::Page| {
+            p.note_move(Place::Device, Moved::Down, S);
+            p.heat.hist = 0b0111;
+        };
+        assert!(check(edit, 3 * S, false).1);
+    }
+
+    #[test]
+    fn a_page_nobody_saw_at_work_is_not_promoted() {
+        assert!(!check(|p| p.heat.conf = 0, S, false).1);
+        assert!(!check(|p| p.heat.hist = 0b0100, S, false).1);
+    }
+
+    #[test]
+    fn a_page_the_mover_backs_off_from_is_left_alone() {
+        assert_eq!(check(|_| (), S, true), (false, false));
+    }
+
+    #[test]
+    fn a_settled_placement_asks_for_more_reason_to_move_until_the_program_changes() {
+        let mut brake = Brake::default();
+        for i in 1..20 {
+            brake.adjust(i * 10 * S, i, 0, 1000);
+        }
+        assert_eq!(brake.hysteresis(), SETTLED * (OCTAVE as u16 / 8));
+        brake.release();
+        assert_eq!(brake.hysteresis(), Brake::default().hysteresis());
+    }
+
+    #[test]
+    fn ping_pong_widens_the_hysteresis_and_quiet_narrows_it_again() {
+        let mut brake = Brake::default();
+        brake.adjust(10 * S, 1000, 50, 1000);
+        assert!(brake.hysteresis() > Brake::default().hysteresis());
+        for i in 2..20 {
+            brake.adjust(i * 10 * S, 1000, 50 * i, 1000);
+        }
+        let wide = brake.hysteresis();
+        for i in 20..60 {
+            brake.adjust(i * 10 * S, 1000 + i, 1000, 1000);
+        }
+        assert!(brake.hysteresis() < wide);
+    }
+}

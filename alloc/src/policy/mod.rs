@@ -1,0 +1,226 @@
+//! Policy: which pages should be where.
+//!
+//! Zone: control. Pure: it reads the heat map and a [`pressure::Level`], and answers with a [`Plan`]; the mover makes
+//! it so. Three questions, three files: [`pressure`] how many bytes must or may change sides, [`threshold`] which rate
+//! separates those that stay from those that go, [`admission`] whether a given page may be moved at all just now.
+//!
+//! Invariants:
+//! * With nothing to gain nothing moves: below the high watermark a page leaves DRAM only to make room for one that is
+//!   hotter by the hysteresis.
+//! * Pages of `Dram`, `DramStrict` and `DeviceStrict` never appear in a plan; pages of `Device` only as evictions.
+
+pub mod admission;
+pub mod pressure;
+pub mod threshold;
+
+use self::admission::Rules;
+use self::pressure::Needs;
+use self::threshold::Histogram;
+use crate::arena::Pool;
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place};
+
+/// A page that should move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its address.
+    pub page: usize,
+    /// Its rate, as the policy saw it.
+    pub rate: u16,
+}
+
+/// What should move, the most urgent first.
+#[derive(Default, Debug)]
+pub struct Plan {
+    /// DRAM to device, coldest first.
+    pub demote: Vec<Candidate>,
+    /// Device to DRAM, hottest first.
+    pub promote: Vec<Candidate>,
+    /// Device to DRAM because the device is over-full, hottest first.
+    pub evict: Vec<Candidate>,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.demote.is_empty() && self.promote.is_empty() && self.evict.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.demote.clear();
+        self.promote.clear();
+        self.evict.clear();
+    }
+}
+
+/// The planner, with the memory it reuses from tick to tick.
+#[derive(Default)]
+pub struct Planner {
+    dram: Histogram,
+    device: Histogram,
+    plan: Plan,
+}
+
+impl Planner {
+    /// Makes the plan for `needs`, of at most `most` pages each way.
+    pub fn plan(&mut self, map: &HeatMap, needs: &Needs, rules: &Rules<'_>, most: usize) -> &Plan {
+        self.plan.clear();
+        if most == 0 {
+            return &self.plan;
+        }
+        self.count(map, rules);
+        let pages = |bytes: u64| (bytes as usize).div_ceil(PAGE_BYTES);
+        let down = pages(needs.demote).min(most);
+        let out = pages(needs.evict).min(most);
+        let room = pages(needs.promote).min(most);
+        // Swaps: as many as keep the hysteresis between the coldest that stays and the hottest that waits.
+        let swaps = |hysteresis| threshold::swaps(&self.device, &self.dram, room, down, hysteresis).min(most);
+        let swaps = match (needs.swap, swaps(rules.hysteresis)) {
+            (false, _) => 0,
+            // A settled placement is not disturbed for a trickle, unless the difference is beyond doubt.
+            (true, few) if rules.settled && few * 100 < self.dram.total() => swaps(2 * rules.hysteresis),
+            (true, many) => many,
+        };
+        let up = if needs.promote > 0 || swaps > 0 { (room + swaps).min(most) } else { 0 };
+        let low_cut = self.dram.coldest((down + swaps).min(most));
+        let high_cut = self.device.hottest(up);
+        self.collect(map, rules, low_cut, high_cut);
+        if self.plan.demote.len() < down {
+            // Not enough pages outside their hold-off: under pressure that no longer counts.
+            self.collect_desperate(map, rules, down);
+        }
+        trim(&mut self.plan.demote, (down + swaps).min(most), |c| u32::from(c.rate));
+        trim(&mut self.plan.promote, up, |c| u32::from(u16::MAX - c.rate));
+        if out > 0 {
+            self.evictions(map, rules, out);
+        }
+        &self.plan
+    }
+
+    fn count(&mut self, map: &HeatMap, rules: &Rules<'_>) {
+        self.dram.clear();
+        self.device.clear();
+        for extent in map.extents().iter().filter(|e| e.view.pool.is_tiered()) {
+            for i in 0..PAGES {
+                match extent.pages[i].place {
+                    Place::Dram if extent.is_live(i) && rules.may_demote(extent, i) => {
+                        self.dram.add(extent.effective(i, rules.now));
+                    }
+                    Place::Device if extent.is_live(i) && rules.may_promote(extent, i) => {
+                        self.device.add(lower(extent, i, rules));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn collect(
+        &mut self,
+        map: &HeatMap,
+        rules: &Rules<'_>,
+        low: Option<threshold::Cut>,
+        high: Option<threshold::Cut>,
+    ) {
+        if low.is_none() && high.is_none() {
+            return;
+        }
+        for extent in map.extents().iter().filter(|e| e.view.pool.is_tiered()) {
+            for i in 0..PAGES {
+                let page = &extent.pages[i];
+                let (cut, list) = match page.place {
+                    Place::Dram => (low, &mut self.plan.demote),
+                    Place::Device => (high, &mut self.plan.promote),
+                    _ => continue,
+                };
+                let Some(cut) = cut else { continue };
+                if !extent.is_live(i) {
+                    continue;
+                }
+                let (rate, chosen) = if page.place == Place::Dram {
+                    let rate = extent.effective(i, rules.now);
+                    (rate, cut.at_most(rate) && rules.may_demote(extent, i))
+                } else {
+                    let rate = lower(extent, i, rules);
+                    (rate, cut.at_least(rate) && rules.may_promote(extent, i))
+                };
+                if chosen {
+                    list.push(Candidate { page: extent.address(i), rate });
+                }
+            }
+        }
+    }
+
+    fn collect_desperate(&mut self, map: &HeatMap, rules: &Rules<'_>, down: usize) {
+        self.plan.demote.clear();
+        self.dram.clear();
+        let each = |extent: &Extent, f: &mut dyn FnMut(Candidate)| {
+            for i in 0..PAGES {
+                if extent.pages[i].place == Place::Dram
+                    && extent.is_live(i)
+                    && !(rules.blocked)(extent.address(i))
+                {
+                    f(Candidate { page: extent.address(i), rate: extent.effective(i, rules.now) });
+                }
+            }
+        };
+        let tiered = || map.extents().iter().filter(|e| e.view.pool.is_tiered());
+        tiered().for_each(|e| each(e, &mut |c| self.dram.add(c.rate)));
+        let Some(cut) = self.dram.coldest(down) else { return };
+        tiered().for_each(|e| {
+            each(e, &mut |c| {
+                if cut.at_most(c.rate) {
+                    self.plan.demote.push(c);
+                }
+            });
+        });
+    }
+
+    /// The hottest device pages, of every pool that may leave the device.
+    fn evictions(&mut self, map: &HeatMap, rules: &Rules<'_>, out: usize) {
+        let evictable = |pool: Pool| pool.is_tiered() || pool == Pool::Device;
+        self.device.clear();
+        let each = |extent: &Extent, f: &mut dyn FnMut(Candidate)| {
+            for i in 0..PAGES {
+                if extent.pages[i].place == Place::Device
+                    && extent.is_live(i)
+                    && !(rules.blocked)(extent.address(i))
+                {
+                    f(Candidate { page: extent.address(i), rate: extent.effective(i, rules.now) });
+                }
+            }
+        };
+        map.extents()
+            .iter()
+            .filter(|e| evictable(e.view.pool))
+            .for_each(|e| each(e, &mut |c| self.device.add(c.rate)));
+        let Some(cut) = self.device.hottest(out) else { return };
+        map.extents().iter().filter(|e| evictable(e.view.pool)).for_each(|e| {
+            each(e, &mut |c| {
+                if cut.at_least(c.rate) {
+                    self.plan.evict.push(c);
+                }
+            });
+        });
+        trim(&mut self.plan.evict, out, |c| u32::from(u16::MAX - c.rate));
+        // A page cannot be promoted and evicted: both bring it to DRAM.
+        if !self.plan.promote.is_empty() {
+            let taken: std::collections::HashSet<usize> = self.plan.evict.iter().map(|c| c.page).collect();
+            self.plan.promote.retain(|c| !taken.contains(&c.page));
+        }
+    }
+}
+
+/// The rate that a page on the device is judged by: what it is at least likely to be. (A page in DRAM that nobody has
+/// looked at is judged by its neighbourhood's average: against that, a page known to be hot is a gain.)
+fn lower(extent: &Extent, i: usize, rules: &Rules<'_>) -> u16 {
+    extent.effective(i, rules.now).saturating_sub(admission::doubt(extent.pages[i].heat.conf))
+}
+
+/// Sorts by `key` and keeps the first `n`.
+fn trim(list: &mut Vec<Candidate>, n: usize, key: impl Fn(&Candidate) -> u32) {
+    list.sort_unstable_by_key(|c| (key(c), c.page));
+    list.truncate(n);
+}
+
+#[cfg(test)]
+mod tests;

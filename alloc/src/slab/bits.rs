@@ -1,0 +1,139 @@
+//! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
+
+use super::{HEADER_BYTES, ONE, Slab};
+use crate::class::{class_bytes, slab_slices};
+use crate::heap::Heap;
+use crate::meta;
+use crate::pagemap::{self, SLICE_BYTES};
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+const fn words_for(blocks: usize) -> usize {
+    blocks.div_ceil(64)
+}
+
+fn header_bytes(words: usize) -> usize {
+    HEADER_BYTES + 2 * words * 8
+}
+
+/// Whether at least four bits are set.
+const fn at_least_four(bits: u64) -> bool {
+    // Each step clears the lowest bit; zero stays zero.
+    let bits = bits & bits.wrapping_sub(1);
+    let bits = bits & bits.wrapping_sub(1);
+    bits & bits.wrapping_sub(1) != 0
+}
+
+impl Slab {
+    /// Makes a slab of `class` at `start`, all of whose blocks are free, and enters it in the page map; `None` if there is no metadata.
+    pub(crate) fn create(heap: *mut Heap, pool: u8, class: usize, start: usize) -> Option<*mut Slab> {
+        let (bytes, slices) = (class_bytes(class), slab_slices(class));
+        let blocks = slices * SLICE_BYTES / bytes;
+        let words = words_for(blocks);
+        let slab = meta::take_zeroed(header_bytes(words))?.cast::<Slab>().as_ptr();
+        // SAFETY: the block is ours, 64-byte aligned and large enough for the header and its bits.
+        unsafe {
+            slab.write(Slab {
+                owner: AtomicPtr::new(heap),
+                start,
+                reciprocal: (1u64 << ONE).div_ceil(bytes as u64),
+                cursor: Cell::new(ptr::null()),
+                cursor_base: Cell::new(start),
+                block_bytes: bytes as u32,
+                blocks: blocks as u32,
+                words: words as u32,
+                class: class as u8,
+                pool,
+                slices: slices as u8,
+                listed: Cell::new(false),
+                next: Cell::new(ptr::null_mut()),
+                prev: Cell::new(ptr::null_mut()),
+                remote_next: AtomicPtr::new(ptr::null_mut()),
+                remote_count: AtomicU32::new(0),
+                cursor_word: Cell::new(0),
+                used_words: Cell::new(0),
+                announced: Cell::new(0),
+                collected: Cell::new(0),
+            });
+            let slab = &*slab;
+            for word in 0..words {
+                let left = blocks - word * 64;
+                slab.local(word)
+                    .store(if left >= 64 { u64::MAX } else { (1 << left) - 1 }, Ordering::Relaxed);
+            }
+            slab.point_at(0);
+        }
+        pagemap::set(start, slices, slab);
+        Some(slab)
+    }
+
+    /// Removes the slab from the page map and gives its header back.
+    ///
+    /// # Safety
+    /// * [`Slab::is_idle`] was true under the owning heap's lock, which is still held, and the slab is in no bin and on no list.
+    pub(crate) unsafe fn destroy(slab: *mut Slab) {
+        // SAFETY: the header is readable; nobody else refers to it any more.
+        let (start, slices, words) =
+            unsafe { ((*slab).start, (*slab).slices as usize, (*slab).words as usize) };
+        pagemap::set(start, slices, ptr::null_mut());
+        if let Some(block) = NonNull::new(slab.cast()) {
+            // SAFETY: the block came from `take_zeroed` with this size.
+            unsafe { meta::give(block, header_bytes(words)) };
+        }
+    }
+
+    /// Points the cursor at `word`.
+    fn point_at(&self, word: usize) {
+        self.cursor.set(&raw const *self.local(word));
+        self.cursor_base.set(self.start + word * 64 * self.block_bytes as usize);
+        self.cursor_word.set(word as u32);
+        self.used_words.set(self.used_words.get().max(word as u32 + 1));
+    }
+
+    /// Points the cursor at a word with free blocks; `false` if there is none. By the owner, with or without its lock.
+    ///
+    /// Goes round, so that each word has had time to gather freed blocks since its last visit (lowest first makes five times as many
+    /// visits on random lifetimes), but among the words used so far, so that a small working set stays small. A word never used is
+    /// taken only when none of the others is worth a visit.
+    pub(crate) fn advance(&self) -> bool {
+        let (words, used) = (self.words as usize, self.used_words.get() as usize);
+        let free = |word: usize| self.local(word).load(Ordering::Relaxed);
+        let next = self.cursor_word.get() as usize + 1;
+        let mut round = (next..used).chain(0..next.min(used));
+        let found = if used < words {
+            let fresh = || (used..words).chain(0..used).find(|&word| free(word) != 0);
+            round.find(|&word| at_least_four(free(word))).or_else(fresh)
+        } else {
+            round.find(|&word| free(word) != 0)
+        };
+        if let Some(word) = found {
+            self.point_at(word);
+        }
+        found.is_some()
+    }
+
+    /// Puts the cursor in order, wherever its thread was when a fork left it behind. Only while no other thread exists.
+    pub(crate) fn rewind(&self) {
+        if self.words > 0 {
+            self.point_at(0);
+        }
+    }
+
+    /// How many blocks are free by their local bits.
+    pub(crate) fn free_blocks(&self) -> u32 {
+        (0..self.words as usize).map(|word| self.local(word).load(Ordering::Relaxed).count_ones()).sum()
+    }
+
+    /// How many blocks the application holds; a snapshot while other threads free.
+    pub(crate) fn live_blocks(&self) -> u32 {
+        let remote: u32 =
+            (0..self.words as usize).map(|word| self.remote(word).load(Ordering::Relaxed).count_ones()).sum();
+        self.blocks.saturating_sub(self.free_blocks() + remote)
+    }
+
+    /// Whether every block is free and no other thread is still busy with the header, so that it may be destroyed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.free_blocks() == self.blocks && self.remote_is_quiet()
+    }
+}

@@ -1,0 +1,161 @@
+//! Slabs: runs of slices cut into blocks of one size, with all state out of band.
+//!
+//! Zone: fast ([`Slab::pop`], [`Slab::push_local`]), cold (the rest). A slab's header is metadata; its blocks are the application's and
+//! are never read or written here. So a `free` of a cold object touches no slow memory, and heat is the application's alone.
+//!
+//! ```text
+//! header (metadata, DRAM)                                   blocks (any tier)
+//! +--------+-------------------+-------------------+        +-------+-------+-------+---
+//! | fields | local: 1 = free   | remote: 1 = freed |        |   0   |   1   |   2   | …
+//! |        | by owner, to take | by others, to be  |        +-------+-------+-------+---
+//! |        |                   | merged into local |        start   + size  + 2 size
+//! +--------+-------------------+-------------------+
+//! ```
+//!
+//! Invariants:
+//! * A block is live exactly if neither its local nor its remote bit is set.
+//! * Local bits are changed only by the owner thread (fast path, no lock needed) or, for an abandoned heap, under its lock. Others
+//!   read them to recognise a double free.
+
+mod bits;
+mod free_list;
+mod remote;
+#[cfg(feature = "invariants")]
+mod walk;
+
+pub(crate) use free_list::FreeFault;
+pub(crate) use remote::RemoteStack;
+
+use crate::heap::Heap;
+use core::cell::Cell;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Tag in [`Slab::owner`]: no block was free when the owner last looked, and the slab is on no list, so that the owner's next `free`
+/// must take the slow path and list it.
+pub(crate) const FULL: usize = 1;
+
+/// Fixed-point one of [`Slab::reciprocal`].
+const ONE: u32 = 40;
+
+/// The header of a slab; the local and the remote bits follow it in memory.
+#[repr(C, align(64))]
+pub(crate) struct Slab {
+    /// The heap whose thread allocates from it, tagged with [`FULL`]; null in the sentinels.
+    pub(crate) owner: AtomicPtr<Heap>,
+    /// Address of block 0.
+    pub(crate) start: usize,
+    /// ceil(2^40 / block size): one multiplication gives a block's index and whether an address is a block's start.
+    reciprocal: u64,
+    /// The word of local bits that [`Slab::pop`] takes from.
+    cursor: Cell<*const AtomicU64>,
+    /// Address of the block of bit 0 of that word.
+    cursor_base: Cell<usize>,
+    /// Block size in bytes.
+    pub(crate) block_bytes: u32,
+    /// How many blocks it has.
+    pub(crate) blocks: u32,
+    /// Words of local bits (and as many remote ones).
+    words: u32,
+    /// Size class.
+    pub(crate) class: u8,
+    /// Number of the pool.
+    pub(crate) pool: u8,
+    /// Slices it spans.
+    pub(crate) slices: u8,
+    /// Whether it is on its bin's partial list. Under the heap's lock.
+    pub(crate) listed: Cell<bool>,
+    /// Neighbours on that list. Under the heap's lock.
+    pub(crate) next: Cell<*mut Slab>,
+    pub(crate) prev: Cell<*mut Slab>,
+    /// The next slab on the owner's stack of slabs with remote frees.
+    remote_next: AtomicPtr<Slab>,
+    /// Words of remote bits announced since the owner last drained the slab; above 0 exactly while it is on the stack or about to be
+    /// pushed.
+    remote_count: AtomicU32,
+    /// The index of the cursor's word, and how many words it has been pointed at, from the first on. By the owner.
+    cursor_word: Cell<u32>,
+    used_words: Cell<u32>,
+    /// Words drained so far, by announcement and by looking. Equal exactly if every thread that freed a block we have seen is done
+    /// with this header. Under the heap's lock.
+    announced: Cell<u64>,
+    collected: Cell<u64>,
+}
+
+// SAFETY: cells are accessed under the owner's rules stated on each field; the rest is atomic or constant after `create`.
+unsafe impl Sync for Slab {}
+
+const HEADER_BYTES: usize = size_of::<Slab>();
+
+/// What a bin points to when it has no slab: never has a free block.
+pub(crate) static EMPTY_SLAB: Slab = Slab::sentinel();
+/// What the page map points to for a large span.
+pub(crate) static LARGE: Slab = Slab::sentinel();
+static NO_BITS: AtomicU64 = AtomicU64::new(0);
+
+/// The sentinel of an empty bin, as bins hold it.
+#[inline]
+pub(crate) fn empty_slab() -> *mut Slab {
+    (&raw const EMPTY_SLAB).cast_mut()
+}
+
+impl Slab {
+    const fn sentinel() -> Slab {
+        Slab {
+            owner: AtomicPtr::new(ptr::null_mut()),
+            start: 0,
+            reciprocal: 0,
+            cursor: Cell::new(&raw const NO_BITS),
+            cursor_base: Cell::new(0),
+            block_bytes: 0,
+            blocks: 0,
+            words: 0,
+            class: 0,
+            pool: 0,
+            slices: 0,
+            listed: Cell::new(false),
+            next: Cell::new(ptr::null_mut()),
+            prev: Cell::new(ptr::null_mut()),
+            remote_next: AtomicPtr::new(ptr::null_mut()),
+            remote_count: AtomicU32::new(0),
+            cursor_word: Cell::new(0),
+            used_words: Cell::new(0),
+            announced: Cell::new(0),
+            collected: Cell::new(0),
+        }
+    }
+
+    /// The heap it belongs to, without the tag.
+    #[inline]
+    pub(crate) fn heap(&self) -> *mut Heap {
+        self.owner.load(Ordering::Relaxed).map_addr(|a| a & !FULL)
+    }
+
+    /// Whether it is tagged [`FULL`].
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.owner.load(Ordering::Relaxed).addr() & FULL != 0
+    }
+
+    /// Sets or clears the [`FULL`] tag; by the owner under its lock.
+    pub(crate) fn set_full(&self, full: bool) {
+        let heap = self.heap();
+        self.owner.store(heap.map_addr(|a| if full { a | FULL } else { a }), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn local(&self, word: usize) -> &AtomicU64 {
+        debug_assert!(word < self.words as usize);
+        // SAFETY: `create` allocated `2 * words` words behind the header; `word` is below `words`.
+        unsafe { &*(&raw const *self).byte_add(HEADER_BYTES).cast::<AtomicU64>().add(word) }
+    }
+
+    #[inline]
+    fn remote(&self, word: usize) -> &AtomicU64 {
+        debug_assert!(word < self.words as usize);
+        // SAFETY: as for `local`; the remote words follow the local ones.
+        unsafe {
+            &*(&raw const *self).byte_add(HEADER_BYTES).cast::<AtomicU64>().add(self.words as usize + word)
+        }
+    }
+}

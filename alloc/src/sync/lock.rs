@@ -1,0 +1,156 @@
+//! A futex lock of one word.
+//!
+//! Zone: cold and control. Never taken on the fast path. The documented order, outermost first:
+//! registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
+//! round; fork takes all of them in this order.
+
+use crate::sys::futex;
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+/// Held, and somebody may sleep on the word.
+const CONTENDED: u32 = 2;
+
+/// A value behind a futex lock. Zero-filled memory is a valid free lock.
+#[repr(C)]
+pub struct Lock<T> {
+    word: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock gives at most one thread at a time access to the value.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    /// A free lock around `value`.
+    pub const fn new(value: T) -> Self {
+        Lock { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    /// Takes the lock, sleeping while another thread holds it.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        self.acquire();
+        Guard { lock: self }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        Some(Guard { lock: self })
+    }
+
+    /// Takes the lock without a guard; pairs with [`Lock::release`]. For fork handlers.
+    #[inline]
+    pub fn acquire(&self) {
+        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.acquire_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn acquire_slow(&self) {
+        // A short spin covers critical sections of a few hundred instructions on another core; after that sleeping
+        // costs less than burning the holder's time slice on an oversubscribed machine.
+        for _ in 0..64 {
+            core::hint::spin_loop();
+            if self.word.load(Ordering::Relaxed) == FREE
+                && self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+        }
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            futex::wait(&self.word, CONTENDED);
+        }
+    }
+
+    /// Releases a lock taken with [`Lock::acquire`].
+    ///
+    /// # Safety
+    /// * This thread holds the lock and keeps no reference to the value.
+    #[inline]
+    pub unsafe fn release(&self) {
+        if self.word.swap(FREE, Ordering::Release) == CONTENDED {
+            futex::wake(&self.word, 1);
+        }
+    }
+
+    /// The value, without taking the lock.
+    ///
+    /// # Safety
+    /// * This thread holds the lock through [`Lock::acquire`], and no guard or mutable reference is alive.
+    pub unsafe fn peek(&self) -> &T {
+        // SAFETY: the caller holds the lock.
+        unsafe { &*self.value.get() }
+    }
+
+    /// Makes the lock free whatever it was. For the child after fork, where no other thread exists.
+    ///
+    /// # Safety
+    /// * No other thread exists in this process and no reference to the value is alive.
+    pub unsafe fn reset(&self) {
+        self.word.store(FREE, Ordering::Release);
+    }
+}
+
+/// Access to a locked value; dropping it releases the lock.
+#[must_use]
+pub struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the guard proves this thread holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard proves this thread holds the lock, and `&mut self` that no other reference came from it.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the guard was the only way to the value, and it is gone.
+        unsafe { self.lock.release() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_threads_count_without_losing_one() {
+        let lock = Lock::new(0u64);
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| (0..50_000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(*lock.lock(), 200_000);
+    }
+
+    #[test]
+    fn a_held_lock_cannot_be_tried() {
+        let lock = Lock::new(());
+        let guard = lock.lock();
+        assert!(lock.try_lock().is_none());
+        drop(guard);
+        assert!(lock.try_lock().is_some());
+    }
+}

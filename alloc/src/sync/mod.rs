@@ -1,0 +1,4 @@
+//! Our own lock: the heap cannot use one that allocates, spins for ever, or survives a fork locked.
+
+mod lock;
+pub use lock::{Guard, Lock};

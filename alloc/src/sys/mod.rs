@@ -1,0 +1,56 @@
+//! Every system call of the crate, behind one door.
+//!
+//! Zone: any. Calls are made with inline assembly, not through libc: a malloc must not touch `errno` on paths that
+//! succeed, must work before libc is initialised, and must not be re-entered by an interposed wrapper. All functions
+//! return [`Errno`] instead of setting it. Nothing here allocates.
+
+#[cfg(feature = "invariants")]
+pub mod fault;
+pub mod futex;
+pub mod mm;
+pub mod numa;
+pub mod proc;
+mod raw;
+pub mod uffd;
+
+/// A Linux error number (positive), as in errno(3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// Splits a raw kernel return value into success and error.
+    #[inline]
+    pub(crate) fn check(ret: isize) -> Result<usize, Errno> {
+        if (-4095..0).contains(&ret) { Err(Errno(-ret as i32)) } else { Ok(ret as usize) }
+    }
+}
+
+impl core::fmt::Display for Errno {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let name = match self.0 {
+            libc::EPERM => "EPERM",
+            libc::ENOENT => "ENOENT",
+            libc::EIO => "EIO",
+            libc::EAGAIN => "EAGAIN",
+            libc::ENOMEM => "ENOMEM",
+            libc::EACCES => "EACCES",
+            libc::EFAULT => "EFAULT",
+            libc::EBUSY => "EBUSY",
+            libc::ENODEV => "ENODEV",
+            libc::EINVAL => "EINVAL",
+            libc::ENOSYS => "ENOSYS",
+            n => return write!(f, "errno {n}"),
+        };
+        f.write_str(name)
+    }
+}
+
+pub use raw::syscall;
+
+/// Where a test may make the caller's system call fail; nothing otherwise.
+#[inline(always)]
+fn may_fail() -> Result<(), Errno> {
+    #[cfg(feature = "invariants")]
+    fault::due()?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Measures allocators as users meet them: preloaded into whole programs.
+//!
+//! `cargo run -p terrace-benches -- --quick` compiles the workloads, runs every benchmark under every allocator found, in
+//! turn and several times over (A B C D, B C D A, …), and prints tables of medians relative to glibc, with what failed
+//! and where Terrace loses. `docs/benchmarks.md` explains how to read them.
+
+mod allocators;
+mod inputs;
+mod instructions;
+mod machine;
+mod measure;
+mod options;
+mod programs;
+mod report;
+mod stats;
+mod suite;
+
+use options::Options;
+use report::{Cell, Quantity, Results};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// No run may take longer; the slowest known (glibc's worst, in full mode) takes a few seconds.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::from(2);
+        }
+    };
+    match measure_all(&options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(message) => {
+            eprintln!("terrace-benches: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs what was asked for; false if our own allocator failed, was wrong, or (with `--gate`) too slow.
+fn measure_all(options: &Options) -> Result<bool, String> {
+    let benchmarks = suite::select(&options.only)?;
+    if options.list {
+        benchmarks.iter().for_each(|b| println!("{:18} {}", b.name, b.about));
+        return Ok(true);
+    }
+    let target = target_dir()?;
+    let (allocators, absent) = options.choose(allocators::discover(&target))?;
+    let inputs = inputs::Inputs::prepare(&target.join("terrace-benches"))?;
+    for allocator in &allocators {
+        inputs.prove_preload(allocator)?;
+    }
+
+    let mut text = heading(options, &allocators, &absent);
+    let begin = Instant::now();
+    let mut results = run_interleaved(options, &inputs, benchmarks, allocators)?;
+    results.compare_checksums();
+    let _ = writeln!(
+        text,
+        "{} runs of each in turn, medians, in {:.0} s.\n",
+        options.repetitions(),
+        begin.elapsed().as_secs_f64()
+    );
+    for quantity in [Quantity::Cpu, Quantity::Rss, Quantity::Wall, Quantity::Faults] {
+        let _ = writeln!(text, "{}", results.table(quantity));
+    }
+    if options.instructions {
+        let _ = writeln!(text, "{}", instructions::table(&inputs, &results.allocators)?);
+    }
+    let _ = writeln!(text, "### Failures and losses\n\n{}", results.remarks());
+    let gate = results.gate();
+    let verdict = match &gate {
+        Some(Ok(said)) => format!("kept: {said}."),
+        Some(Err(said)) => format!("BROKEN: {said}."),
+        None => "not judged: terrace or jemalloc was not measured.".to_owned(),
+    };
+    let _ = writeln!(text, "Limits (1.5× glibc on every benchmark, jemalloc's mean): {verdict}");
+    println!("{text}");
+    save(options, &target, &text, &results.csv())?;
+    let slow = options.gate && !matches!(gate, Some(Ok(_)));
+    Ok(!slow && results.subject_is_sound())
+}
+
+/// Every benchmark under every allocator, the order rotated by one from one repetition to the next, so that neither
+/// drift nor a neighbour's effect on caches favours one of them.
+fn run_interleaved(
+    options: &Options,
+    inputs: &inputs::Inputs,
+    benchmarks: Vec<suite::Benchmark>,
+    allocators: Vec<allocators::Allocator>,
+) -> Result<Results, String> {
+    let mut cells = Vec::new();
+    for benchmark in &benchmarks {
+        let percent = options.percent(benchmark);
+        let what = inputs.invocation(benchmark, percent)?;
+        eprint!("{:18}", benchmark.name);
+        let mut row: Vec<Cell> = allocators.iter().map(|_| Cell::default()).collect();
+        for repetition in 0..options.repetitions() {
+            for turn in 0..allocators.len() {
+                let a = (turn + repetition) % allocators.len();
+                if row[a].failure.is_some() {
+                    continue;
+                }
+                match measure::run(&what, &allocators[a], &inputs.scratch, LIMIT) {
+                    Ok(sample) => row[a].samples.push(sample),
+                    Err(failure) => row[a].failure = Some(failure),
+                }
+            }
+        }
+        for (cell, allocator) in row.iter().zip(&allocators) {
+            match cell.median(Quantity::Cpu) {
+                Some(cpu) => eprint!("  {} {cpu:.3}", allocator.name),
+                None => eprint!("  {} failed", allocator.name),
+            }
+        }
+        eprintln!();
+        cells.push(row);
+    }
+    Ok(Results { benchmarks, allocators, cells })
+}
+
+fn heading(options: &Options, allocators: &[allocators::Allocator], absent: &[String]) -> String {
+    let mut out = String::from("## Allocator benchmarks\n\n");
+    for (label, value) in machine::facts() {
+        let _ = writeln!(out, "* {label}: {value}");
+    }
+    let _ = writeln!(out, "* mode: {}", if options.quick { "quick" } else { "full" });
+    for a in allocators {
+        let path = a.preload.as_ref().map_or("no preload".to_owned(), |p| p.display().to_string());
+        let _ = writeln!(out, "* {}: {} ({path})", a.name, a.version);
+    }
+    for reason in absent {
+        eprintln!("not measured: {reason}");
+        let _ = writeln!(out, "* not measured: {reason}");
+    }
+    out.push('\n');
+    out
+}
+
+/// The directory that holds this program's profile directory: `target/debug/terrace-benches` → `target`.
+fn target_dir() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().map_err(|e| format!("where am I? {e}"))?;
+    program
+        .parent()
+        .and_then(Path::parent)
+        .map(Path::to_owned)
+        .ok_or("not run from a target directory".to_owned())
+}
+
+fn save(options: &Options, target: &Path, text: &str, csv: &str) -> Result<(), String> {
+    let dir = options.out.clone().unwrap_or_else(|| target.join("bench"));
+    let write = |name: &str, content: &str| {
+        let file = dir.join(name);
+        std::fs::write(&file, content).map_err(|e| format!("{}: {e}", file.display()))
+    };
+    std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    write("bench.md", text)?;
+    write("bench.csv", csv)?;
+    eprintln!("written: {}", dir.join("bench.{md,csv}").display());
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Programs whose accesses are known exactly, in the lab, as an ordinary user: what DRAM serves, against the best that
+//! its budget could, and against what the emulator counted.
+
+mod support;
+
+use lab::{Mark, Outcome};
+use std::time::Duration;
+use support::{machine, workload};
+use terrace_demo::json::{self, Value};
+
+const JUDGE: &str = env!("CARGO_BIN_EXE_terrace-demo-judge");
+const LIMIT: Duration = Duration::from_secs(1500);
+
+/// MiB of objects and of DRAM: three to one.
+const MIB: u32 = 96;
+const DRAM: u32 = 32;
+
+/// Seconds that a distribution gets to converge: as many as are claimed to suffice, or as many as a test run has to spare.
+fn patience() -> u32 {
+    if std::env::var("TERRACE_TEST_GOALS").is_ok_and(|goals| goals == "full") { 180 } else { 60 }
+}
+
+/// The judge's records.
+fn records(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().filter_map(json::parse).collect()
+}
+
+/// What the judge computed from placement must be what the emulator counted between the marks.
+fn compare_with_counts(outcome: &Outcome, windows: usize) {
+    let counted: Vec<&Mark> = outcome.counts.iter().filter(|m| m.id == 2).collect();
+    let records = records(outcome);
+    let judged: Vec<&Value> = records.iter().filter(|r| r.text("k") == "window").collect();
+    assert_eq!((counted.len(), judged.len()), (windows, windows), "{}", outcome.stdout);
+    for (counted, judged) in counted.iter().zip(judged) {
+        let (counted, share, drift) =
+            (counted.share(0), judged.number("share"), judged.number("drift").abs());
+        println!("{}: placement {share:.4}, counted {counted:.4}", judged.text("distribution"));
+        // Pages may move within the window: half of the drift. The draw is random: three points.
+        assert!((counted - share).abs() <= drift / 2.0 + 0.03, "counted {counted}, from placement {share}");
+    }
+}
+
+#[test]
+fn a_c_program_gets_nine_tenths_of_what_dram_could_serve() {
+    let outcome = machine(1024, 512)
+        .file(JUDGE)
+        .file(workload("known", &["-lm"]))
+        .count_accesses(true)
+        .timeout(LIMIT)
+        .run(&format!(
+            "./terrace-demo-judge --terrace /terrace/terrace --window 2000000 --limit {} --dram-mib {DRAM} \
+             --distributions zipf,hot,hot -- ./known {MIB} /tmp/map",
+            patience()
+        ))
+        .unwrap()
+        .expect_success();
+    println!("{}", outcome.stdout);
+    compare_with_counts(&outcome, 3);
+}
+
+#[test]
+fn a_rust_program_gets_nine_tenths_of_what_dram_could_serve() {
+    let outcome = machine(1024, 512)
+        .file(JUDGE)
+        .file(env!("CARGO_BIN_EXE_terrace-demo-known"))
+        .count_accesses(true)
+        .timeout(LIMIT)
+        .run(&format!(
+            "./terrace-demo-judge --window 2000000 --limit {} --dram-mib {DRAM} --distributions zipf,hot,hot \
+             -- ./terrace-demo-known {MIB} /tmp/map",
+            patience()
+        ))
+        .unwrap()
+        .expect_success();
+    println!("{}", outcome.stdout);
+    compare_with_counts(&outcome, 3);
+}
+
+#[test]
+fn a_python_dictionary_keeps_its_hot_part_in_dram() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/dict.py");
+    let outcome = machine(1024, 512)
+        .file(JUDGE)
+        .file(script)
+        .program("python3")
+        .env("PYTHONMALLOC", "malloc")
+        .timeout(LIMIT)
+        .run(&format!(
+            "./terrace-demo-judge --terrace /terrace/terrace --limit {} --dram-mib 64 --distributions hot,hot \
+             -- python3 ./dict.py 192 /tmp/map",
+            patience()
+        ))
+        .unwrap()
+        .expect_success();
+    println!("{}", outcome.stdout);
+}
