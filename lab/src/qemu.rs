@@ -177,6 +177,11 @@ fn attempt_once(
         }
     };
     let _ = reader.join();
+    // How the emulator ended tells a crash of it (a signal) from a guest that reset itself (an orderly exit).
+    let why = match qemu.0.wait() {
+        Ok(status) if why == ENDED => format!("{ENDED}, the emulator's {status}"),
+        _ => why,
+    };
     drop(qemu);
     Ok((why, complaints.join().unwrap_or_default()))
 }

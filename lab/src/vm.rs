@@ -229,7 +229,7 @@ impl<'a> Vm<'a> {
             match end {
                 Ok(End::Unfinished(why)) if again > 0 && why.starts_with(qemu::ENDED) => {
                     again -= 1;
-                    eprintln!("lab: {} under the command; running it again (LAB_CRASH_RETRIES)", qemu::ENDED);
+                    eprintln!("lab: {why}\nlab: running the command again (LAB_CRASH_RETRIES)");
                     stdout.clear();
                 }
                 end => break end,
