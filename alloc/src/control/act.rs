@@ -176,14 +176,14 @@ fn count_move(map: &mut HeatMap, page: usize, way: Way, now: u64, stats: &mut St
     let back = came_from.is_some_and(|last| last != way.to);
     let returned = back && record.since_move(now).is_some_and(|t| t < PING_PONG);
     stats.ping_pong += u64::from(returned);
-    let regret = returned && record.moved != Moved::Spilled && record.heat.conf >= SETTLED;
+    let regret = returned && record.moved != Moved::Spilled && record.heat.seen() >= SETTLED;
     if record.place != way.to {
         match way.to {
             Place::Dram => (extent.dram, extent.device) = (extent.dram + 1, extent.device.saturating_sub(1)),
             _ => (extent.dram, extent.device) = (extent.dram.saturating_sub(1), extent.device + 1),
         }
     }
-    let blind = way.direction == Moved::Down && record.heat.conf < KNOWN;
+    let blind = way.direction == Moved::Down && record.heat.seen() < KNOWN;
     record.note_move(way.to, if blind { Moved::Spilled } else { way.direction }, now);
     regret
 }

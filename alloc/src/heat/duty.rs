@@ -35,7 +35,8 @@ impl Duty {
     /// Charges `cost` ns that ended at `now`; answers how long to pause before the next step of the same kind.
     pub fn charge(&mut self, now: u64, cost: u64, hurry: bool) -> u64 {
         let elapsed = now.saturating_sub(self.filled) as f64;
-        self.credit = (self.credit + elapsed * SUSTAINED).min(BURST) - cost as f64;
+        // What is done without credit is not charged later: a look that is due is finished, slowly.
+        self.credit = ((self.credit + elapsed * SUSTAINED).min(BURST) - cost as f64).max(0.0);
         self.filled = now;
         let share = match (hurry, self.credit > 0.0) {
             (true, true) => PEAK,
@@ -50,12 +51,6 @@ impl Duty {
         if now.saturating_sub(self.refilled) >= REFILL {
             (self.credit, self.refilled) = (BURST, now);
         }
-    }
-
-    /// Whether a step of `cost` ns is affordable without going into debt.
-    pub fn affords(&self, now: u64, cost: u64) -> bool {
-        let elapsed = now.saturating_sub(self.filled) as f64;
-        self.credit + elapsed * SUSTAINED >= cost as f64
     }
 }
 

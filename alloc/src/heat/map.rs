@@ -7,7 +7,7 @@
 //! * Only pages in live slices are ever asked about, moved or counted.
 //! * Times are nanoseconds of one monotonic clock that the caller supplies, so tests can play time.
 
-use super::rate::{Estimate, OCTAVE, ONE_HZ, code_of_hz};
+use super::rate::{Estimate, IGNORANT, OCTAVE, ONE_HZ, code_of_hz};
 use crate::arena::{ExtentView, Pool};
 
 /// Pages of 4 KiB in an extent.
@@ -16,6 +16,9 @@ pub const PAGES: usize = 512;
 pub const PAGE_BYTES: usize = 4096;
 /// Pages in a slice.
 pub const SLICE_PAGES: usize = 16;
+
+/// How many standard deviations count as likely: three quarters.
+const MARGIN: (i32, i32) = (3, 4);
 
 /// Where a page was last seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -153,7 +156,15 @@ impl Extent {
     /// which makes newborn pages hot and old silent ones cold.
     pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
         let heat = self.pages[i].heat;
-        if heat.conf > 0 || heat.rate > 0 { heat.rate } else { prior(now.saturating_sub(self.born)) }
+        if heat.is_blank() { prior(now.saturating_sub(self.born)) } else { heat.rate }
+    }
+
+    /// The least and the most that [`Extent::effective`] is likely to be in truth.
+    pub fn bounds(&self, i: usize, now: u64) -> (u16, u16) {
+        let heat = self.pages[i].heat;
+        let deviation = if heat.is_blank() { IGNORANT * OCTAVE } else { heat.deviation() };
+        let (rate, off) = (i32::from(self.effective(i, now)), deviation * MARGIN.0 / MARGIN.1);
+        ((rate - off).clamp(1, 65535) as u16, (rate + off).clamp(1, 65535) as u16)
     }
 
     /// Recounts [`Extent::dram`], [`Extent::device`] and [`Extent::absent`].

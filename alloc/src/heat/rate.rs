@@ -3,14 +3,13 @@
 //! Zone: control. Pure arithmetic; no allocation.
 //!
 //! A tracker can only say whether a page was touched at least once in a window of `dt` seconds. If touches come
-//! as a Poisson process of rate λ, the answer is "yes" with probability `1 − exp(−λ·dt)`. Each page keeps an
-//! estimate of log₂ λ and moves it along the gradient of the likelihood of each answer, so that windows of
-//! different lengths can be mixed freely. The step shrinks as answers agree and grows again when a run of answers
-//! contradicts the estimate: three hits on a page held to be cold, two misses on one held to be hot.
+//! as a Poisson process of rate λ, the answer is "yes" with probability `1 − exp(−λ·dt)`. What is known of a page is a
+//! normal distribution of log₂ λ, its mean and its deviation; each answer is taken in by Bayes' rule, and the result made
+//! normal again (assumed-density filtering, Maybeck 1982). So windows of any length mix, a window in which every page is
+//! touched teaches nothing, and how far an estimate can be trusted is known.
 //!
-//! A hit lifts an estimate to no less than [`AGILITY`] octaves below `1/dt`, a miss lowers it to no more than that far
-//! above: what contradicts an answer so strongly is out of date. A hit never lowers an estimate: in a long window
-//! every page is touched, and that says nothing against those known to be hot.
+//! Before each answer the rate may have changed: always a little, and with probability [`CHANGE`] altogether. So an
+//! answer that is all but impossible makes an estimate doubtful rather than wrong.
 
 use super::exp;
 use once_cell::sync::Lazy;
@@ -19,25 +18,72 @@ use once_cell::sync::Lazy;
 pub const OCTAVE: i32 = 1024;
 /// The code of 1 Hz. Codes reach from 2⁻²⁴ Hz to 2⁴⁰ Hz.
 pub const ONE_HZ: i32 = 24 * OCTAVE;
-/// How far an answer lets the estimate lie on the other side of one touch a window.
-const AGILITY: i32 = 7 * OCTAVE / 2;
-/// A page that is touched in window after window may be used any number of times in each, and a few pages usually get
-/// most of the use: from the third hit in a row on its estimate rises by this much more, up to so far above `1/dt`.
-/// That overrates pages near `1/dt`; underrating the few that are used a thousand times as much costs far more.
-const RUN: i32 = OCTAVE / 2;
-const RUN_TOP: i32 = 5 * OCTAVE;
-/// Largest confidence; at this the step is [`STEP`]'s last entry.
-pub const CONFIDENT: u8 = 15;
+/// Probability that a page's rate is drawn anew before an answer, from a deviation of [`ANY`] octaves.
+const CHANGE: f64 = 0.01;
+const ANY: f64 = 4.0;
+/// Deviation, in octaves, that a rate drifts by before each answer.
+const DRIFT: f64 = 0.08;
+/// Units of [`Estimate::doubt`] in an octave.
+pub const FINE: i32 = 32;
+/// The doubt about a page of which nothing is known but what its neighbours do, in octaves.
+pub const IGNORANT: i32 = 3;
 
 /// The part of a page's record that the estimator owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// log₂ of the rate in Hz, as `ONE_HZ + OCTAVE · log₂ λ`.
+    /// log₂ of the rate in Hz, as `ONE_HZ + OCTAVE · log₂ λ`; 0 = nothing known.
     pub rate: u16,
-    /// Number of answers that agreed with the estimate, up to [`CONFIDENT`]; 0 = never observed.
-    pub conf: u8,
-    /// The last eight answers, newest in bit 0 (1 = touched).
-    pub hist: u8,
+    /// Its standard deviation, in [`FINE`] units an octave.
+    pub doubt: u8,
+    /// Number of answers in the upper half, up to 15; the last four of them in the lower, newest in bit 0 (1 = touched).
+    trail: u8,
+}
+
+impl Estimate {
+    /// What would be known after many answers of one kind; for tests and examples.
+    #[cfg(test)]
+    pub fn known(rate: u16, touched: bool) -> Estimate {
+        Estimate { rate, doubt: (FINE / 2) as u8, trail: 0xf0 | if touched { 0xf } else { 0 } }
+    }
+
+    /// Whether anything at all is known.
+    pub fn is_blank(&self) -> bool {
+        self.rate == 0
+    }
+
+    /// Answers since the habits of the program last changed, as far as the counter goes: 15.
+    pub fn seen(&self) -> u8 {
+        self.trail >> 4
+    }
+
+    /// Whether all of the last `n` answers, up to four, were that the page was touched.
+    pub fn run_of_hits(&self, n: u8) -> bool {
+        self.seen() >= n && self.trail.trailing_ones() >= u32::from(n)
+    }
+
+    /// Whether the page was touched in one of the last two windows.
+    pub fn at_work(&self) -> bool {
+        self.trail & 3 != 0
+    }
+
+    /// The standard deviation in code units.
+    pub fn deviation(&self) -> i32 {
+        i32::from(self.doubt) * (OCTAVE / FINE)
+    }
+
+    /// The habits of the program have changed: what was known is a guess.
+    pub fn unsettle(&mut self) {
+        self.doubt = self.doubt.max((IGNORANT * FINE) as u8);
+        self.trail &= 0xf;
+    }
+
+    /// Takes the rate of a page's neighbourhood for its own, while there is nothing better.
+    pub fn suppose(&mut self, rate: u16) {
+        if self.seen() == 0 {
+            self.rate = if self.is_blank() { rate } else { self.rate.midpoint(rate) };
+            self.doubt = (IGNORANT * FINE) as u8;
+        }
+    }
 }
 
 /// `rate` code of a frequency in Hz.
@@ -50,37 +96,83 @@ pub fn hz_of_code(code: u16) -> f64 {
     exp::exp2(f64::from(i32::from(code) - ONE_HZ) / f64::from(OCTAVE))
 }
 
-// The tables are indexed by x = log₂(λ·dt), from −8 to +8 octaves in sixteenths.
-const PER_OCTAVE: i32 = 16;
-const SPAN: i32 = 8;
+// The tables are indexed by the deviation, in quarters of an octave from one to [`LEVELS`], and by x = log₂(λ·dt), from
+// −[`SPAN`] to +[`SPAN`] octaves in eighths.
+const PER_OCTAVE: i32 = 8;
+const SPAN: i32 = 10;
 const ENTRIES: usize = (2 * SPAN * PER_OCTAVE) as usize + 1;
-/// A single answer moves the estimate by at most this many natural log units before the step factor.
-const CLAMP: f64 = 2.0;
+const LEVELS: usize = 16;
+const PER_LEVEL: i32 = FINE / 4;
+
+/// What an answer does to an estimate: the shift of the mean in code units, and the new deviation.
+#[derive(Clone, Copy, Default)]
+struct Step {
+    shift: i16,
+    doubt: u8,
+}
 
 struct Tables {
     /// Probability of a touch.
-    p: [f32; ENTRIES],
-    /// Gradient of the log-likelihood in code units: of a hit (positive) and of a miss (negative).
-    hit: [i32; ENTRIES],
-    miss: [i32; ENTRIES],
+    p: [[f32; ENTRIES]; LEVELS],
+    hit: [[Step; ENTRIES]; LEVELS],
+    miss: [[Step; ENTRIES]; LEVELS],
 }
 
-static TABLES: Lazy<Tables> = Lazy::new(|| {
-    let mut t = Tables { p: [0.0; ENTRIES], hit: [0; ENTRIES], miss: [0; ENTRIES] };
-    let to_code = f64::from(OCTAVE) / std::f64::consts::LN_2;
-    for i in 0..ENTRIES {
-        let m = exp::exp2(i as f64 / f64::from(PER_OCTAVE) - f64::from(SPAN)); // λ·dt
-        t.p[i] = (1.0 - exp::exp(-m)) as f32;
-        let hit = if m < 1e-3 { 1.0 } else { m * exp::exp(-m) / (1.0 - exp::exp(-m)) };
-        t.hit[i] = (hit.min(CLAMP) * to_code) as i32;
-        t.miss[i] = -(m.min(CLAMP) * to_code) as i32;
+/// Largest distance from the mean, in octaves, that is taken into account.
+const REACH: i32 = 12;
+
+static TABLES: Lazy<Box<Tables>> = Lazy::new(|| {
+    let mut t = Box::new(Tables {
+        p: [[0.0; ENTRIES]; LEVELS],
+        hit: [[Step::default(); ENTRIES]; LEVELS],
+        miss: [[Step::default(); ENTRIES]; LEVELS],
+    });
+    // Probability of a miss at log₂(λ·dt) = y, for all y that a sum below can meet.
+    let edge = (SPAN + REACH) * PER_OCTAVE;
+    let silent: Vec<f64> =
+        (-edge..=edge).map(|y| exp::exp(-exp::exp2(f64::from(y) / f64::from(PER_OCTAVE)))).collect();
+    let reach = REACH * PER_OCTAVE;
+    let bell = |deviation: f64| -> Vec<f64> {
+        let at = |u: i32| f64::from(u) / f64::from(PER_OCTAVE) / deviation;
+        let w: Vec<f64> = (-reach..=reach).map(|u| exp::exp(-at(u) * at(u) / 2.0)).collect();
+        let sum: f64 = w.iter().sum();
+        w.into_iter().map(|w| w / sum).collect()
+    };
+    let any = bell(ANY);
+    for level in 0..LEVELS {
+        let deviation = (level + 1) as f64 / 4.0;
+        let prior: Vec<f64> =
+            bell(deviation).iter().zip(&any).map(|(own, any)| (1.0 - CHANGE) * own + CHANGE * any).collect();
+        for x in 0..ENTRIES {
+            // Moments of the prior and of its part that misses; those of the part that hits are what is left.
+            let (mut all, mut miss) = ([0.0; 3], [0.0; 3]);
+            for (i, &weight) in prior.iter().enumerate() {
+                let u = f64::from(i as i32 - reach) / f64::from(PER_OCTAVE);
+                let silent = weight * silent[x + i];
+                for (k, power) in [1.0, u, u * u].into_iter().enumerate() {
+                    all[k] += weight * power;
+                    miss[k] += silent * power;
+                }
+            }
+            let hit = [all[0] - miss[0], all[1] - miss[1], all[2] - miss[2]];
+            t.p[level][x] = hit[0] as f32;
+            t.hit[level][x] = step(hit);
+            t.miss[level][x] = step(miss);
+        }
     }
     t
 });
 
-/// Step factor in 1/256 by confidence: 0.9 for the first answer, 0.12 once settled.
-const STEP: [i32; CONFIDENT as usize + 1] =
-    [230, 160, 115, 90, 75, 64, 56, 50, 46, 42, 39, 36, 34, 32, 31, 30];
+/// The step to a distribution of these moments, drift included.
+fn step(moments: [f64; 3]) -> Step {
+    if moments[0] < 1e-9 {
+        return Step { shift: 0, doubt: (IGNORANT * FINE) as u8 };
+    }
+    let mean = moments[1] / moments[0];
+    let variance = (moments[2] / moments[0] - mean * mean).max(0.0) + DRIFT * DRIFT;
+    let doubt = exp::pow(variance.max(1e-6), 0.5) * f64::from(FINE);
+    Step { shift: (mean * f64::from(OCTAVE)) as i16, doubt: doubt.clamp(1.0, 255.0) as u8 }
+}
 
 /// One observation window: what "touched" and "not touched" mean depends on its length.
 #[derive(Clone, Copy, Debug)]
@@ -100,14 +192,17 @@ impl Window {
         (ONE_HZ - self.log_dt).clamp(1, 65535) as u16
     }
 
-    fn index(self, rate: u16) -> usize {
-        let x = i32::from(rate) - ONE_HZ + self.log_dt;
-        ((x / (OCTAVE / PER_OCTAVE)) + SPAN * PER_OCTAVE).clamp(0, ENTRIES as i32 - 1) as usize
+    fn index(self, e: &Estimate) -> (usize, usize) {
+        let x = i32::from(e.rate) - ONE_HZ + self.log_dt;
+        let x = ((x / (OCTAVE / PER_OCTAVE)) + SPAN * PER_OCTAVE).clamp(0, ENTRIES as i32 - 1);
+        let level = (i32::from(e.doubt) + PER_LEVEL / 2) / PER_LEVEL;
+        ((level.clamp(1, LEVELS as i32) - 1) as usize, x as usize)
     }
 
-    /// Probability that a page of this rate is touched in the window.
-    pub fn probability(self, rate: u16) -> f32 {
-        TABLES.p[self.index(rate)]
+    /// Probability that a page of which this is known is touched in the window.
+    pub fn probability(self, e: &Estimate) -> f32 {
+        let (level, x) = self.index(e);
+        TABLES.p[level][x]
     }
 
     /// The rate code that explains a group of which the fraction `share` was touched.
@@ -127,32 +222,16 @@ impl Window {
     }
 
     fn answer(self, e: &mut Estimate, touched: bool) {
-        let unit = ONE_HZ - self.log_dt;
-        if e.conf == 0 && e.rate == 0 {
-            e.rate = unit.clamp(1, 65535) as u16;
+        if e.is_blank() {
+            *e = Estimate { rate: self.unit_code(), doubt: (IGNORANT * FINE) as u8, trail: 0 };
         }
-        e.hist = e.hist << 1 | u8::from(touched);
-        let rate = i32::from(e.rate);
-        let mut rate = if touched { rate.max(unit - AGILITY) } else { rate.min(unit + AGILITY) };
-        let i = self.index(rate.clamp(1, 65535) as u16);
-        let gradient = if touched { TABLES.hit[i] } else { TABLES.miss[i] };
-        rate += gradient * STEP[usize::from(e.conf.min(CONFIDENT))] / 256;
-        if e.conf < CONFIDENT {
-            e.conf += 1;
-        }
-        if touched && e.hist & 7 == 7 && rate < unit + RUN_TOP {
-            rate += RUN;
-        }
-        if e.conf > 3 {
-            if touched && e.hist & 7 == 7 && rate < unit - OCTAVE / 2 {
-                rate = unit + OCTAVE;
-                e.conf = 2;
-            } else if !touched && e.hist & 3 == 0 && rate > unit + OCTAVE {
-                rate = unit - OCTAVE;
-                e.conf = 2;
-            }
-        }
-        e.rate = rate.clamp(1, 65535) as u16;
+        let (level, x) = self.index(e);
+        let step = if touched { TABLES.hit[level][x] } else { TABLES.miss[level][x] };
+        e.rate = (i32::from(e.rate) + i32::from(step.shift)).clamp(1, 65535) as u16;
+        // The table's deviation is that of its level; what the level rounded away is put back.
+        let rounded = ((level + 1) as i32 * PER_LEVEL).max(1);
+        e.doubt = (i32::from(step.doubt) * i32::from(e.doubt).max(PER_LEVEL / 2) / rounded).clamp(1, 255) as u8;
+        e.trail = (e.seen() + 1).min(15) << 4 | (e.trail << 1 | u8::from(touched)) & 0xf;
     }
 }
 
@@ -189,19 +268,19 @@ mod tests {
     }
 
     #[test]
-    fn estimates_are_in_the_order_of_the_true_rates_and_within_three_octaves_of_them() {
-        let mut last = -10.0;
+    fn estimates_are_within_half_an_octave_of_the_true_rate() {
         for (i, hz) in [5.0, 10.0, 20.0, 40.0].into_iter().enumerate() {
-            let mut sum = 0.0;
+            let (mut sum, mut squares, mut doubt) = (0.0, 0.0, 0.0);
             for seed in 1..=40u64 {
                 let mut e = Estimate::default();
                 settle(hz, 0.05, 60, seed * 77 + i as u64, &mut e);
-                sum += (hz_of_code(e.rate) / hz).log2();
+                let off = (hz_of_code(e.rate) / hz).log2();
+                (sum, squares) = (sum + off, squares + off * off);
+                doubt += f64::from(e.deviation()) / f64::from(OCTAVE);
             }
-            let bias = sum / 40.0;
-            assert!(bias.abs() < 3.0, "bias {bias} octaves at {hz} Hz");
-            assert!(hz.log2() + bias > last + 0.5, "no better than half the rate at {hz} Hz");
-            last = hz.log2() + bias;
+            let (bias, spread, doubt) = (sum / 40.0, (squares / 40.0).sqrt(), doubt / 40.0);
+            assert!(bias.abs() < 0.5, "bias {bias} octaves at {hz} Hz");
+            assert!((0.5..2.0).contains(&(spread / doubt)), "{spread} off, {doubt} claimed, at {hz} Hz");
         }
     }
 
@@ -215,18 +294,29 @@ mod tests {
             }
             sum += (hz_of_code(e.rate) / 20.0).log2();
         }
-        assert!((sum / 40.0).abs() < 2.0, "bias {} octaves", sum / 40.0);
+        assert!((sum / 40.0).abs() < 0.5, "bias {} octaves", sum / 40.0);
     }
 
     #[test]
-    fn a_cold_page_that_turns_hot_is_believed_after_three_hits() {
+    fn a_window_in_which_everything_is_touched_teaches_nothing() {
+        let mut e = Estimate::default();
+        settle(2.0, 0.5, 40, 3, &mut e);
+        let (before, long) = (e, Window::new(60_000_000_000));
+        for _ in 0..20 {
+            long.hit(&mut e);
+        }
+        assert!(i32::from(e.rate).abs_diff(i32::from(before.rate)) < OCTAVE as u32 / 4);
+    }
+
+    #[test]
+    fn a_cold_page_that_turns_hot_is_believed_after_five_hits() {
         let w = Window::new(100_000_000);
         let mut e = Estimate::default();
         for _ in 0..30 {
             w.miss(&mut e);
         }
         assert!(e.rate < w.unit_code() - 2 * OCTAVE as u16);
-        for _ in 0..3 {
+        for _ in 0..5 {
             w.hit(&mut e);
         }
         assert!(e.rate > w.unit_code());
@@ -272,7 +362,18 @@ mod tests {
     #[test]
     fn a_share_of_touched_pages_names_the_rate_that_explains_it() {
         let w = Window::new(50_000_000);
-        let code = w.code_of_share(0.3);
-        assert!((w.probability(code) - 0.3).abs() < 0.03);
+        let e = Estimate { rate: w.code_of_share(0.3), doubt: FINE as u8 / 4, trail: 0 };
+        assert!((w.probability(&e) - 0.3).abs() < 0.05);
+    }
+
+    #[test]
+    fn what_was_known_is_a_guess_after_a_change_of_habits() {
+        let w = Window::new(100_000_000);
+        let mut e = Estimate::default();
+        (0..30).for_each(|_| w.hit(&mut e));
+        e.unsettle();
+        assert_eq!((e.seen(), e.deviation()), (0, IGNORANT * OCTAVE));
+        (0..2).for_each(|_| w.miss(&mut e));
+        assert!(e.rate < w.unit_code());
     }
 }

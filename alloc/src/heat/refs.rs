@@ -38,12 +38,14 @@ const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
 const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this.
 const REST: u64 = 1_000_000_000;
-/// Fewest mappings that a visit may use, however slow it is to read them.
-const LEAST_SEGMENTS: usize = 1024;
+/// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
+const LEAST_SEGMENTS: usize = 640;
 /// Mappings that a visit may use while nothing changes.
 const REST_SEGMENTS: usize = 1024;
 /// So many contradictions in excess of the usual are a change of habits.
 const ENOUGH: f64 = 120.0;
+/// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
+const SPREAD: u64 = 4;
 /// How many answers a page are to be had in a hurry, and how long such a look lasts at least, in ns.
 const LOOKS: u64 = 6;
 const LOOK: u64 = 10_000_000_000;
@@ -69,16 +71,15 @@ pub struct Refs<K> {
     phase: Phase,
     duty: Duty,
     window: u64,
-    /// Mappings that can be read before most of those read last are touched.
-    affordable: usize,
+    /// What it takes to read one mapping, and to forget all references, in ns.
+    per_mapping: u64,
+    per_clear: u64,
     /// For how long pages are to be watched on average, ns.
     watched: u64,
     /// Rounds in a row whose share of touched pages told nothing.
     astray: u8,
     /// Most mappings; lowered when the system refuses more.
     most: usize,
-    /// What a round with extents under the glass cost lately.
-    visit_cost: u64,
     /// Whether the window has found its length.
     calibrated: bool,
     /// Answers still to be had in a hurry: after the start, and when the heap or the program's habits change.
@@ -110,11 +111,11 @@ impl<K: Kernel> Refs<K> {
             zoom: ZoomSet::default(),
             phase: Phase::Idle { until: 0 },
             window: FIRST_WINDOW,
-            affordable: most,
+            per_mapping: 10_000,
+            per_clear: 1_000_000,
             watched: FIRST_WINDOW,
             astray: 0,
             most,
-            visit_cost: 0,
             calibrated: false,
             eager: 0,
             alarmed: 1,
@@ -138,6 +139,13 @@ impl<K: Kernel> Refs<K> {
             }
         }
         self.cuts.sort_unstable_by_key(|c| c.base);
+    }
+
+    /// Mappings that a visit may use. Reading them should not take much longer than the window, lest those read last
+    /// have all been touched; but when forgetting takes longer than that, it is to be worth its while.
+    fn affordable(&self) -> usize {
+        let time = (SPREAD * self.window).max(2 * self.per_clear);
+        ((time / self.per_mapping) as usize).clamp(LEAST_SEGMENTS, self.most.max(LEAST_SEGMENTS))
     }
 
     /// Pages in a segment that is not under the glass: an extent, or more if the heap has too many extents.
@@ -172,9 +180,9 @@ impl<K: Kernel> Refs<K> {
         let hurry = self.eager > 0;
         if !self.calibrated {
             self.zoom.clear();
-        } else if hurry || !self.zoom.is_empty() || self.duty.affords(look.now, self.visit_cost * 2) {
+        } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry { self.affordable } else { self.affordable.min(REST_SEGMENTS) };
+            let most = if hurry { self.affordable() } else { self.affordable().min(REST_SEGMENTS) };
             self.zoom.fill(map, look.now, self.alarmed, unit_rate, most.min(spare.saturating_sub(coarse)));
         }
         if let Err(e) = self.cut() {
@@ -185,8 +193,10 @@ impl<K: Kernel> Refs<K> {
             self.most = (self.segments() / 2).max(self.most / 2).max(64).min(self.most / 2 + 1);
             self.zoom.clear();
         }
+        let begin = self.kernel.clock().0;
         self.kernel.clear()?;
         let (cleared, after) = self.kernel.clock();
+        self.per_clear = self.per_clear.midpoint(cleared - begin);
         let until = cleared + self.window;
         self.phase = Phase::Open { cleared, until, cost: after.saturating_sub(before) };
         Ok(Polled { wake: until, answered: false, surprised: false, cost: after.saturating_sub(before) })
@@ -198,33 +208,28 @@ impl<K: Kernel> Refs<K> {
         let mut tally = Tally::default();
         let zoom = &mut self.zoom;
         let mut last = (0, Window::new(self.window));
-        let mut read = 0;
         self.kernel.mappings(end, &mut |mapping, now| {
             if now != last.0 {
                 last = (now, Window::new(now.saturating_sub(cleared)));
             }
-            read = mapping.start;
             tally.take(map, mapping, last.1, now, &mut |addr, pages, touched| {
                 zoom.refine(addr, pages, touched);
             });
-            // What has been watched for much too long looks all alike: stop there.
-            tally.singles < LEAST_SEGMENTS as u32 || tally.tail < 0.9
+            true
         })?;
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
-        let visited = !self.zoom.is_empty();
-        if visited {
-            self.visit_cost = cost;
-        }
         let took = now.saturating_sub(begin);
+        if tally.mappings > 100 {
+            self.per_mapping = self.per_mapping.midpoint(took / u64::from(tally.mappings)).max(100);
+        }
         self.adapt_window(&tally, look.dram_share, took);
-        self.zoom.end_round(map, read);
-        self.zoom.shrink(self.affordable.max(LEAST_SEGMENTS));
+        self.zoom.end_round(map);
         let surprised = self.look_again(&tally, now);
         if surprised {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
-            pages.for_each(|p| p.heat.conf = p.heat.conf.min(4));
+            pages.for_each(|p| p.heat.unsettle());
         }
         let hurry = self.eager > 0 || !self.calibrated;
         let pause = self.duty.charge(now, cost, hurry);
@@ -263,8 +268,7 @@ impl<K: Kernel> Refs<K> {
         surprised
     }
 
-    /// Finds the window in which the wanted share of pages is touched, given that reading took `took`, and how many
-    /// mappings can be read in keeping with it.
+    /// Finds the window in which the wanted share of pages is touched, given that reading took `took`.
     fn adapt_window(&mut self, tally: &Tally, dram_share: f64, took: u64) {
         if tally.present == 0 {
             return;
@@ -275,18 +279,6 @@ impl<K: Kernel> Refs<K> {
         // Pages are watched for the window and, on average, half of the reading.
         let wanted = ((self.window + took / 2) as f64 * ratio) as u64;
         self.watched = self.watched.midpoint(wanted).min(longest);
-        if tally.singles > 100 {
-            // Mappings are read one after the other: the last ones have been watched for longer. When most of them
-            // are touched, reading more tells little.
-            self.affordable = if tally.tail > 0.7 {
-                self.affordable * 3 / 4
-            } else if tally.tail < 0.5 {
-                self.affordable * 3 / 2
-            } else {
-                self.affordable
-            }
-            .clamp(LEAST_SEGMENTS, self.most);
-        }
         let next = self.watched.saturating_sub(took / 2).clamp(shortest, longest);
         let found = (0.5..2.0).contains(&ratio) || next == self.window;
         self.astray = if found { 0 } else { self.astray.saturating_add(1) };

@@ -248,16 +248,16 @@ mod tests {
     fn alone_unwritten_pages_cool_and_written_ones_warm() {
         let map = polled(false);
         let (a, b) = (&map.extents()[0].pages, &map.extents()[1].pages);
-        assert_eq!((a[5].heat.hist, b[511].heat.hist), (0b1111, 0b1111));
-        assert_eq!((a[6].heat.hist, a[6].heat.conf), (0, 4));
+        assert!(a[5].heat.run_of_hits(4) && b[511].heat.run_of_hits(4));
+        assert!(!a[6].heat.at_work() && a[6].heat.seen() == 4);
         assert!(a[5].heat.rate > a[6].heat.rate);
     }
 
     #[test]
     fn beside_a_tracker_of_reads_an_unwritten_page_is_no_evidence() {
         let map = polled(true);
-        assert_eq!(map.extents()[0].pages[6].heat.conf, 0);
-        assert_eq!(map.extents()[0].pages[5].heat.conf, 4);
+        assert_eq!(map.extents()[0].pages[6].heat.seen(), 0);
+        assert_eq!(map.extents()[0].pages[5].heat.seen(), 4);
     }
 
     #[test]

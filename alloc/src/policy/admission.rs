@@ -39,26 +39,11 @@ impl Rules<'_> {
     pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        // A page that was demoted by mistake may come back before its time, but only on three hits in a row.
-        let sure = page.heat.hist & 7 == 7;
-        page.heat.conf >= EVIDENCE
-            && page.heat.hist & 3 != 0
-            && (!held || sure)
+        page.heat.seen() >= EVIDENCE
+            && page.heat.at_work()
+            && !held
             && !(self.blocked)(extent.address(i))
     }
-}
-
-/// How far, in code units, an estimate may be from the truth for a page seen `conf` times.
-#[must_use]
-pub fn doubt(conf: u8) -> u16 {
-    let eighths = match conf {
-        0..=1 => 6,
-        2..=3 => 3,
-        4..=7 => 2,
-        8..=14 => 1,
-        _ => 0,
-    };
-    eighths * (OCTAVE as u16 / 8)
 }
 
 /// The hysteresis: widened by ping-pong, and when there is little left to gain; narrow when the program has changed.
@@ -125,6 +110,7 @@ mod tests {
     use super::*;
     use crate::arena::{ExtentView, Pool};
     use crate::heat::map::{HeatMap, Place};
+    use crate::heat::rate::Estimate;
 
     const S: u64 = 1_000_000_000;
 
@@ -134,8 +120,7 @@ mod tests {
             f(ExtentView { index: 1, base: 1 << 21, pool: Pool::Default, live: u32::MAX, birth: 1 });
         });
         let page = &mut map.extents_mut()[0].pages[0];
-        page.heat.conf = 9;
-        page.heat.hist = 0b0101;
+        page.heat = Estimate::known(30_000, true);
         edit(page);
         let rules = Rules { now, hold: PING_PONG, settled: false, hysteresis: 0, blocked: &|_| blocked };
         (rules.may_demote(&map.extents()[0], 0), rules.may_promote(&map.extents()[0], 0))
@@ -152,18 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn three_hits_in_a_row_bring_a_page_back_before_its_time() {
-        let edit = |p: &mut crate::heat::map::Page| {
-            p.note_move(Place::Device, Moved::Down, S);
-            p.heat.hist = 0b0111;
-        };
-        assert!(check(edit, 3 * S, false).1);
-    }
-
-    #[test]
     fn a_page_nobody_saw_at_work_is_not_promoted() {
-        assert!(!check(|p| p.heat.conf = 0, S, false).1);
-        assert!(!check(|p| p.heat.hist = 0b0100, S, false).1);
+        assert!(!check(|p| p.heat = Estimate::default(), S, false).1);
+        assert!(!check(|p| p.heat = Estimate::known(30_000, false), S, false).1);
     }
 
     #[test]

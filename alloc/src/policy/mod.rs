@@ -103,10 +103,10 @@ impl Planner {
             for i in 0..PAGES {
                 match extent.pages[i].place {
                     Place::Dram if extent.is_live(i) && rules.may_demote(extent, i) => {
-                        self.dram.add(extent.effective(i, rules.now));
+                        self.dram.add(extent.bounds(i, rules.now).1);
                     }
                     Place::Device if extent.is_live(i) && rules.may_promote(extent, i) => {
-                        self.device.add(lower(extent, i, rules));
+                        self.device.add(extent.bounds(i, rules.now).0);
                     }
                     _ => {}
                 }
@@ -137,10 +137,10 @@ impl Planner {
                     continue;
                 }
                 let (rate, chosen) = if page.place == Place::Dram {
-                    let rate = extent.effective(i, rules.now);
+                    let rate = extent.bounds(i, rules.now).1;
                     (rate, cut.at_most(rate) && rules.may_demote(extent, i))
                 } else {
-                    let rate = lower(extent, i, rules);
+                    let rate = extent.bounds(i, rules.now).0;
                     (rate, cut.at_least(rate) && rules.may_promote(extent, i))
                 };
                 if chosen {
@@ -208,12 +208,6 @@ impl Planner {
             self.plan.promote.retain(|c| !taken.contains(&c.page));
         }
     }
-}
-
-/// The rate that a page on the device is judged by: what it is at least likely to be. (A page in DRAM that nobody has
-/// looked at is judged by its neighbourhood's average: against that, a page known to be hot is a gain.)
-fn lower(extent: &Extent, i: usize, rules: &Rules<'_>) -> u16 {
-    extent.effective(i, rules.now).saturating_sub(admission::doubt(extent.pages[i].heat.conf))
 }
 
 /// Sorts by `key` and keeps the first `n`.

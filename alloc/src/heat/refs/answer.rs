@@ -28,10 +28,10 @@ pub(super) struct Tally {
     pub(super) contradictions: u32,
     /// The expectation.
     pub(super) expected: f64,
-    /// Share of touched pages among the latest hundred or so that answered one by one.
-    pub(super) tail: f64,
     /// Pages that answered one by one, and those of them that were touched: in DRAM, on the device.
     pub(super) asked: [(u32, u32); 2],
+    /// Mappings seen.
+    pub(super) mappings: u32,
     /// Answers of mappings of a single page.
     pub(super) singles: u32,
     /// Where the last mapping's extent was found; mappings come by ascending address.
@@ -68,6 +68,7 @@ impl Tally {
         mixed: &mut dyn FnMut(usize, usize, u32),
     ) {
         let (present, touched) = (m.rss_kb / 4, m.referenced_kb / 4);
+        self.mappings += 1;
         let extents = map.extents_mut();
         while self.cursor < extents.len() && extents[self.cursor].view.base + PAGES * PAGE_BYTES <= m.start {
             self.cursor += 1;
@@ -103,8 +104,8 @@ impl Tally {
                 } else if matches!(page.place, Place::Absent) {
                     continue;
                 }
-                if page.heat.conf >= SURE {
-                    let p = f64::from(window.probability(page.heat.rate));
+                if page.heat.seen() >= SURE {
+                    let p = f64::from(window.probability(&page.heat));
                     expected += p;
                     variance += p * (1.0 - p);
                     known += 1;
@@ -129,14 +130,9 @@ impl Tally {
                         self.asked[side].0 += 1;
                         self.asked[side].1 += u32::from(touched > 0);
                         self.singles += 1;
-                        let weight = 1.0 / f64::from(self.singles.min(100));
-                        self.tail += weight * (f64::from(u8::from(touched > 0)) - self.tail);
                     }
-                } else if page.heat.conf < SURE {
-                    let new = window.code_of_share(share);
-                    let old = page.heat.rate;
-                    page.heat.rate =
-                        if old == 0 { new } else { ((u32::from(old) + u32::from(new)) / 2) as u16 };
+                } else {
+                    page.heat.suppose(window.code_of_share(share));
                 }
             }
             if to - from == PAGES && m.end - m.start == PAGES * PAGE_BYTES {
@@ -196,8 +192,8 @@ mod tests {
             panic!("not mixed")
         });
         assert_eq!(t.answers, 512);
-        assert!(map.extents()[0].pages.iter().all(|p| p.heat.conf == 1 && p.heat.hist == 0));
-        assert!(map.extents()[1].pages.iter().all(|p| p.heat.conf == 0));
+        assert!(map.extents()[0].pages.iter().all(|p| p.heat.seen() == 1 && !p.heat.at_work()));
+        assert!(map.extents()[1].pages.iter().all(|p| p.heat.is_blank()));
     }
 
     #[test]
@@ -210,7 +206,7 @@ mod tests {
         });
         assert_eq!(asked, [((1 << 21) + 65536, 16, 5)]);
         let e = &map.extents()[0];
-        assert!(e.pages[16..32].iter().all(|p| p.heat.rate > 0 && p.heat.conf == 0));
+        assert!(e.pages[16..32].iter().all(|p| p.heat.rate > 0 && p.heat.seen() == 0));
         assert!(e.pages[..16].iter().all(|p| p.heat.rate == 0));
     }
 

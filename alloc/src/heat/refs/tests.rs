@@ -47,7 +47,7 @@ fn scattered_hot_pages_are_found_one_by_one() {
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
     run(&world, &mut tracker, &mut map, 30.0, true);
     let overlap = overlap(&world, &map);
-    assert!(overlap > 0.65, "{overlap}");
+    assert!(overlap > 0.8, "{overlap}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_heap_that_sleeps_costs_no_zooming() {
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone()));
     run(&world, &mut tracker, &mut map, 30.0, true);
     assert!(world.0.borrow().most_mappings < 100);
-    assert!(map.extents().iter().all(|e| e.pages.iter().all(|p| p.heat.conf > 0 && p.heat.hist == 0)));
+    assert!(map.extents().iter().all(|e| e.pages.iter().all(|p| p.heat.seen() > 0 && !p.heat.at_work())));
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_program_that_changes_its_habits_is_noticed_at_rest() {
     let before = overlap(&world, &map);
     run(&world, &mut tracker, &mut map, 60.0, false);
     let after = overlap(&world, &map);
-    assert!(before < 0.5 && after > before + 0.2, "{before} -> {after}");
+    assert!(before < 0.5 && after > 0.7, "{before} -> {after}");
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(crate) struct Inner {
     seed: u64,
     pub(crate) moves: u64,
     pub(crate) most_mappings: usize,
+    pub(crate) singles: u64,
     /// What one call costs, in ns: a mapping read, a mapping cut, a page cleared or walked, a page moved.
     pub(crate) cost: [u64; 4],
 }
@@ -46,6 +47,7 @@ impl World {
             seed: 88172645463325252,
             moves: 0,
             most_mappings: 0,
+            singles: 0,
             cost: [10_000, 6_000, 40, 2_000],
         })))
     }
@@ -123,7 +125,8 @@ impl Kernel for World {
 
     fn clear(&mut self) -> Result<(), Errno> {
         let mut w = self.0.borrow_mut();
-        let cost = w.rate.len() as u64 * w.cost[2];
+        let mappings = 1 + w.variant.windows(2).filter(|v| v[0] != v[1]).count() as u64;
+        let cost = w.rate.len() as u64 * w.cost[2] + mappings * w.cost[0] / 8;
         w.spend(cost);
         w.cleared = w.now;
         Ok(())
@@ -150,6 +153,7 @@ impl Kernel for World {
                 referenced_kb: touched * 4,
             };
             let now = w.now;
+            w.singles += u64::from(end - at == 1);
             drop(w);
             (at, count) = (end, count + 1);
             if !each(&m, now) {

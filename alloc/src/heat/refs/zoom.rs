@@ -9,7 +9,7 @@ use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place, SLICE_PAGES};
 use crate::heat::rate::OCTAVE;
 
 /// Rounds at final resolution a visit lasts.
-pub(super) const ROUNDS: u8 = 5;
+pub(super) const ROUNDS: u8 = 2;
 const SLICES: usize = PAGES / SLICE_PAGES;
 /// Pages in the middle resolution, 16 KiB.
 const QUAD: usize = 4;
@@ -68,20 +68,10 @@ impl ZoomSet {
         self.list.is_empty()
     }
 
-    /// Keeps only as many extents, from the lowest address, as need no more than `limit` mappings.
-    pub(super) fn shrink(&mut self, limit: usize) {
-        let mut sum = 0;
-        self.list.retain(|z| {
-            sum += z.segments();
-            sum <= limit
-        });
-    }
-
-    /// Ends a round in which mappings up to `read` were read: extents that have been seen [`ROUNDS`] times, or died,
-    /// leave.
-    pub(super) fn end_round(&mut self, map: &HeatMap, read: usize) {
+    /// Ends a round: extents that have been seen [`ROUNDS`] times, or died, leave.
+    pub(super) fn end_round(&mut self, map: &HeatMap) {
         self.list.retain_mut(|z| {
-            if !std::mem::take(&mut z.refined) && z.base < read {
+            if !std::mem::take(&mut z.refined) {
                 z.rounds += 1;
             }
             z.rounds < ROUNDS && map.find(z.base).is_some_and(|i| map.extents()[i].view.base == z.base)
@@ -109,6 +99,7 @@ impl ZoomSet {
             .filter(|(_, e)| e.view.pool.is_tiered() && !self.has(e.view.base))
             .map(|(i, e)| (promise(e, now, since), i))
             .filter(|&(p, _)| p > 0.0)
+            .map(|(p, i)| (p + self.lot(i), i))
             .collect();
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         for &(_, i) in &ranked {
@@ -124,6 +115,12 @@ impl ZoomSet {
             self.list.push(Zoomed { base: e.view.base, at_most, rounds: 0, refined: false, slices });
         }
         self.list.sort_unstable_by_key(|z| z.base);
+    }
+
+    /// Breaks ties anew at each turn, 0 to 1, so that an extent is not always read last.
+    fn lot(&self, i: usize) -> f32 {
+        let hash = (i as u32 ^ self.turn.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
+        (hash >> 8) as f32 / (1 << 24) as f32
     }
 
     fn has(&self, base: usize) -> bool {
@@ -186,7 +183,7 @@ fn promise(e: &Extent, now: u64, since: u64) -> f32 {
     }
     let here =
         (0..PAGES).filter(|&i| e.is_live(i) && matches!(e.pages[i].place, Place::Dram | Place::Device));
-    let unsure = here.filter(|&i| e.pages[i].heat.conf < 4).count() as f32 / PAGES as f32;
+    let unsure = here.filter(|&i| e.pages[i].heat.seen() < 4).count() as f32 / PAGES as f32;
     let age = now.saturating_sub(e.zoomed.max(e.born)) as f32 / 1e9;
     let waiting = if e.zoomed < since { 20.0 } else { 0.0 };
     // An extent that answers as a whole needs no closer look.
@@ -196,7 +193,7 @@ fn promise(e: &Extent, now: u64, since: u64) -> f32 {
 /// How to begin with slice `s`: whole, unless its pages are known to differ.
 fn first_grain(e: &Extent, s: usize, unit: u16) -> Grain {
     let pages = &e.pages[s * SLICE_PAGES..(s + 1) * SLICE_PAGES];
-    if e.view.live >> s & 1 == 0 || pages.iter().all(|p| p.heat.conf == 0) {
+    if e.view.live >> s & 1 == 0 || pages.iter().all(|p| p.heat.is_blank()) {
         return Grain::Slice;
     }
     let (unit, octave) = (i32::from(unit), OCTAVE);
@@ -251,9 +248,9 @@ mod tests {
                 let i = map.find(z.base).unwrap();
                 let e = &mut map.extents_mut()[i];
                 e.zoomed = now * 1_000_000_000;
-                e.pages.iter_mut().for_each(|p| p.heat.conf = 9);
+                e.pages.iter_mut().for_each(|p| p.heat = crate::heat::rate::Estimate::known(1, false));
             }
-            set.end_round(&map, usize::MAX);
+            set.end_round(&map);
         }
         assert_eq!(seen.len(), 20);
     }
