@@ -91,6 +91,8 @@ pub struct Config {
     pub tick_ms: u32,
     /// `TERRACE_TRACKER`.
     pub tracker: TrackerChoice,
+    /// `TERRACE_TRACKER_CPU`: what the tracker may take of one core over time, in percent.
+    pub tracker_percent: u32,
     /// `TERRACE_START`: the heap size, in bytes, at which the control thread starts.
     pub start_bytes: u64,
     /// `TERRACE_STATS`.
@@ -114,6 +116,7 @@ impl Config {
         move_rate_mbps: 1000,
         tick_ms: 200,
         tracker: TrackerChoice::Auto,
+        tracker_percent: 3,
         start_bytes: 64 << 20,
         stats: StatsChoice::On,
         verbose: false,

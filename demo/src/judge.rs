@@ -23,7 +23,11 @@ use crate::record::Record;
 /// A distribution has converged when it is a little above what must be reached; it may get better still.
 const CONVERGED: f64 = 0.93;
 
-/// Seconds for which a converged placement is watched.
+/// Seconds from convergence to the steady state: a page is ping-pong when it moves back within 30 s of its last move,
+/// and what counts is whether moves of a converged placement are taken back, not how its mistakes were mended before.
+const SETTLING: f64 = 30.0;
+
+/// Seconds for which the steady state is watched.
 const STEADY: f64 = 15.0;
 
 /// The share of the budget's pages below which so little moves that ping-pong does not arise.
@@ -112,12 +116,15 @@ impl Trial<'_> {
             thread::sleep(PERIOD);
         }
         let converged = self.record.seconds() - begin;
-        let before = self.inside()?;
-        while self.record.seconds() - begin < converged + STEADY {
-            self.look(name, &accesses, &hot)?;
-            thread::sleep(PERIOD);
-        }
-        let after = self.inside()?;
+        let mut watch = |until: f64| -> io::Result<Inside> {
+            while self.record.seconds() - begin < until {
+                self.look(name, &accesses, &hot)?;
+                thread::sleep(PERIOD);
+            }
+            self.inside()
+        };
+        let before = watch(converged + SETTLING)?;
+        let after = watch(converged + SETTLING + STEADY)?;
         let share = self.window(name, &accesses, oracle)?;
         let text = format!("{share:.3} of {oracle:.3}, after {converged:.0} s");
         let good = share >= goals().of_oracle * oracle;

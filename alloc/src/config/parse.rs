@@ -111,6 +111,7 @@ fn set(config: &mut Config, name: &str, value: Value) {
             use TrackerChoice::{Alloc, Auto, Refs, Writes};
             config.tracker = [Auto, Refs, Writes, Alloc].get(i).copied().unwrap_or(Auto);
         }
+        ("TERRACE_TRACKER_CPU", Value::Number(percent)) => config.tracker_percent = narrow(percent),
         ("TERRACE_START", Value::Size(Amount::Bytes(bytes))) => config.start_bytes = bytes,
         ("TERRACE_STATS", Value::Switch(on)) => {
             config.stats = if on { StatsChoice::On } else { StatsChoice::Off }

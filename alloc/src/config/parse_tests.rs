@@ -100,6 +100,8 @@ fn numbers_are_whole_and_in_range() {
     assert_eq!(accepted("TERRACE_MOVE_RATE", "250").move_rate_mbps, 250);
     assert_eq!(accepted("TERRACE_TICK_MS", "50").tick_ms, 50);
     assert_eq!(accepted("TERRACE_PURGE_MS", "0").purge_ms, 0);
+    assert_eq!(accepted("TERRACE_TRACKER_CPU", "10").tracker_percent, 10);
+    refused("TERRACE_TRACKER_CPU", "101", "out of range: 1 to 100 percent of one core; using 3");
     refused("TERRACE_MOVE_RATE", "1.5", "not a whole number; using 1000");
     refused("TERRACE_MOVE_RATE", "0", "out of range: 1 to 1000000 MB/s; using 1000");
     refused("TERRACE_TICK_MS", "5", "out of range: 10 to 60000 ms; using 200");

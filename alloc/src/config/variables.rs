@@ -177,6 +177,13 @@ pub const VARIABLES: &[Variable] = &[
                   `alloc`: the allocator's own events only. `auto`: the best that a probe finds.",
     },
     Variable {
+        name: "TERRACE_TRACKER_CPU",
+        kind: Kind::Number { min: 1, max: 100, unit: "percent of one core" },
+        default: "3",
+        meaning: "What the tracker may take of one core over time. When the program's habits change it takes up to \
+                  thirteen times as much, at most half a core, for as long as it has saved up: up to 400 s worth.",
+    },
+    Variable {
         name: "TERRACE_START",
         kind: Kind::Size { auto: false, min: 0, max: MAX_SIZE },
         default: "64M",

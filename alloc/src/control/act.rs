@@ -11,9 +11,9 @@ use crate::policy::admission::PING_PONG;
 use crate::policy::{Candidate, Plan};
 
 /// Answers about a page after which a move that is taken back was a mistake of the policy, not of ignorance.
-const SETTLED: u8 = 8;
+const SETTLED: u8 = 4;
 /// Answers about a page that make its demotion a judgement.
-const KNOWN: u8 = 4;
+const KNOWN: u8 = 2;
 
 /// Where pages go: the node and the direction.
 #[derive(Clone, Copy)]

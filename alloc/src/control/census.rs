@@ -9,6 +9,8 @@ use crate::heat::duty::Duty;
 use crate::heat::map::{HeatMap, PAGES, Place};
 use crate::sys::numa::NodeMask;
 
+/// Share of a core that asking may take over time, beside the tracker's own.
+const SHARE: f64 = 0.03;
 /// Extents asked in one tick at most: 32 MiB of heap, some milliseconds.
 const MOST: usize = 16;
 /// The same while the process grows or DRAM may be beyond its budget.
@@ -31,7 +33,7 @@ pub(crate) struct Census {
 impl Census {
     pub(crate) fn new(now: u64) -> Census {
         let (pages, status, index) = (Vec::new(), Vec::new(), Vec::new());
-        Census { cursor: 0, duty: Duty::new(now), rotate_at: 0, pages, status, index }
+        Census { cursor: 0, duty: Duty::new(now, SHARE), rotate_at: 0, pages, status, index }
     }
 
     /// Asks what is most worth asking. `growing`: new pages have appeared since the last call.

@@ -152,7 +152,7 @@ fn run() {
     };
     // Where nothing is moved, nobody needs to know what is hot.
     let wanted = if mode::migrates(placement().mode) { config.tracker } else { TrackerChoice::Alloc };
-    let tracker = tracker::choose(wanted);
+    let tracker = tracker::choose(wanted, f64::from(config.tracker_percent) / 100.0);
     let mut plane = Plane::new(config, placement().mode, tracker, &system);
     plane.set_device_order(order);
     let waker = waker::Waker::publish();

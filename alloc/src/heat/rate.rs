@@ -230,7 +230,8 @@ impl Window {
         e.rate = (i32::from(e.rate) + i32::from(step.shift)).clamp(1, 65535) as u16;
         // The table's deviation is that of its level; what the level rounded away is put back.
         let rounded = ((level + 1) as i32 * PER_LEVEL).max(1);
-        e.doubt = (i32::from(step.doubt) * i32::from(e.doubt).max(PER_LEVEL / 2) / rounded).clamp(1, 255) as u8;
+        e.doubt =
+            (i32::from(step.doubt) * i32::from(e.doubt).max(PER_LEVEL / 2) / rounded).clamp(1, 255) as u8;
         e.trail = (e.seen() + 1).min(15) << 4 | (e.trail << 1 | u8::from(touched)) & 0xf;
     }
 }

@@ -39,15 +39,16 @@ const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this.
 const REST: u64 = 1_000_000_000;
 /// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
+/// While nothing changes it uses no more.
 const LEAST_SEGMENTS: usize = 640;
-/// Mappings that a visit may use while nothing changes.
-const REST_SEGMENTS: usize = 1024;
 /// So many contradictions in excess of the usual are a change of habits.
-const ENOUGH: f64 = 120.0;
+const ENOUGH: f64 = 80.0;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
 const SPREAD: u64 = 4;
+/// Forgetting all references should cost less than a third of reading some: clearing walks the pages, and so does reading.
+const WORTH: u64 = 6;
 /// How many answers a page are to be had in a hurry, and how long such a look lasts at least, in ns.
-const LOOKS: u64 = 6;
+const LOOKS: u64 = 4;
 const LOOK: u64 = 10_000_000_000;
 
 enum Phase {
@@ -102,16 +103,18 @@ pub struct Refs<K> {
 
 impl<K: Kernel> Refs<K> {
     /// A tracker on a kernel that has been tried out.
-    pub fn new(kernel: K) -> Self {
+    ///
+    /// `share` is what it may take of a core over time.
+    pub fn new(kernel: K, share: f64) -> Self {
         let most = kernel.most_segments();
         Refs {
-            duty: Duty::new(kernel.clock().0),
+            duty: Duty::new(kernel.clock().0, share),
             kernel,
             cuts: Vec::new(),
             zoom: ZoomSet::default(),
             phase: Phase::Idle { until: 0 },
             window: FIRST_WINDOW,
-            per_mapping: 10_000,
+            per_mapping: 50_000,
             per_clear: 1_000_000,
             watched: FIRST_WINDOW,
             astray: 0,
@@ -141,10 +144,15 @@ impl<K: Kernel> Refs<K> {
         self.cuts.sort_unstable_by_key(|c| c.base);
     }
 
+    /// What a round is going to cost while nothing changes.
+    fn rest_cost(&self) -> u64 {
+        2 * self.per_clear + LEAST_SEGMENTS as u64 * self.per_mapping
+    }
+
     /// Mappings that a visit may use. Reading them should not take much longer than the window, lest those read last
-    /// have all been touched; but when forgetting takes longer than that, it is to be worth its while.
+    /// have all been touched; but what a round costs at least is to be worth its while.
     fn affordable(&self) -> usize {
-        let time = (SPREAD * self.window).max(2 * self.per_clear);
+        let time = (SPREAD * self.window).max(WORTH * self.per_clear);
         ((time / self.per_mapping) as usize).clamp(LEAST_SEGMENTS, self.most.max(LEAST_SEGMENTS))
     }
 
@@ -182,7 +190,7 @@ impl<K: Kernel> Refs<K> {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry { self.affordable() } else { self.affordable().min(REST_SEGMENTS) };
+            let most = if hurry { self.affordable() } else { LEAST_SEGMENTS };
             self.zoom.fill(map, look.now, self.alarmed, unit_rate, most.min(spare.saturating_sub(coarse)));
         }
         if let Err(e) = self.cut() {
@@ -221,7 +229,9 @@ impl<K: Kernel> Refs<K> {
         let cost = cost + after.saturating_sub(before);
         let took = now.saturating_sub(begin);
         if tally.mappings > 100 {
-            self.per_mapping = self.per_mapping.midpoint(took / u64::from(tally.mappings)).max(100);
+            // Walking the pages takes as long as clearing them did; the rest is for the mappings.
+            let each = took.saturating_sub(self.per_clear) / u64::from(tally.mappings);
+            self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
         self.adapt_window(&tally, look.dram_share, took);
         self.zoom.end_round(map);
@@ -233,7 +243,8 @@ impl<K: Kernel> Refs<K> {
         }
         let hurry = self.eager > 0 || !self.calibrated;
         let pause = self.duty.charge(now, cost, hurry);
-        let wake = now + if hurry { pause } else { pause.max(REST) };
+        // When the hurry is over, what it cost must not put off the rounds that notice the next change.
+        let wake = now + if hurry { pause } else { pause.min(self.duty.rest(self.rest_cost())).max(REST) };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
     }
@@ -245,7 +256,7 @@ impl<K: Kernel> Refs<K> {
         let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
         self.excess = (self.excess + seen - 1.4 * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
         if expected > 2.0 {
-            self.usual += 0.05 * ((seen / expected).min(2.0 * self.usual) - self.usual);
+            self.usual += 0.02 * ((seen / expected).min(2.0 * self.usual) - self.usual);
         }
         let far = tally.distance();
         let astray = far > 9.0 && far > 4.0 * self.usual_distance;

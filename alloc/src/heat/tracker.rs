@@ -92,13 +92,13 @@ impl Tracker for Both {
     }
 }
 
-/// Tries the trackers, best first, and takes what works.
-pub fn choose(wanted: TrackerChoice) -> (Box<dyn Tracker>, Vec<Rejected>) {
+/// Tries the trackers, best first, and takes what works; each may take `share` of a core over time.
+pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
     choose_among(
         wanted,
-        || refs::probe().map(|kernel| Box::new(Refs::new(kernel)) as Box<dyn Tracker>),
+        || refs::probe().map(|kernel| Box::new(Refs::new(kernel, share)) as Box<dyn Tracker>),
         |reads_seen| {
-            writes::probe().map(|kernel| Box::new(Writes::new(kernel, reads_seen)) as Box<dyn Tracker>)
+            writes::probe().map(|kernel| Box::new(Writes::new(kernel, reads_seen, share)) as Box<dyn Tracker>)
         },
     )
 }

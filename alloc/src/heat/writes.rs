@@ -106,8 +106,9 @@ pub struct Writes<K> {
 
 impl<K: Kernel> Writes<K> {
     /// A tracker on a kernel that has been tried out; `reads_seen` = another tracker sees reads.
-    pub fn new(kernel: K, reads_seen: bool) -> Self {
-        let duty = Duty::new(kernel.clock().0);
+    /// `share` is what it may take of a core over time.
+    pub fn new(kernel: K, reads_seen: bool, share: f64) -> Self {
+        let duty = Duty::new(kernel.clock().0, share);
         Writes { kernel, reads_seen, watched: Vec::new(), scanned: 0, next: 0, duty }
     }
 
@@ -227,7 +228,7 @@ mod tests {
             }
         });
         let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096] };
-        let mut tracker = Writes::new(fake, reads_seen);
+        let mut tracker = Writes::new(fake, reads_seen, 0.03);
         let arenas = [ArenaView {
             base: 8 << 21,
             bytes: 4 << 21,

@@ -39,10 +39,7 @@ impl Rules<'_> {
     pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        page.heat.seen() >= EVIDENCE
-            && page.heat.at_work()
-            && !held
-            && !(self.blocked)(extent.address(i))
+        page.heat.seen() >= EVIDENCE && page.heat.at_work() && !held && !(self.blocked)(extent.address(i))
     }
 }
 

@@ -17,8 +17,7 @@ fn map_of(pools: &[Pool], f: impl Fn(usize, usize) -> (Place, i32)) -> HeatMap {
         for i in 0..PAGES {
             let (place, octave) = f(e, i);
             extent.pages[i].place = place;
-            extent.pages[i].heat =
-                Estimate::known((ONE_HZ + octave * OCTAVE) as u16, true);
+            extent.pages[i].heat = Estimate::known((ONE_HZ + octave * OCTAVE) as u16, true);
         }
         extent.recount();
     }

@@ -9,7 +9,7 @@ use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
 use crate::heat::rate::Window;
 
 /// Answers after which a page's own estimate counts for more than its neighbourhood's share.
-const SURE: u8 = 4;
+const SURE: u8 = 2;
 
 /// What one reading of smaps said in total.
 #[derive(Clone, Copy, Debug, Default)]

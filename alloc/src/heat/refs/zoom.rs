@@ -64,6 +64,7 @@ impl ZoomSet {
     }
 
     /// Whether no extent is under the glass.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
