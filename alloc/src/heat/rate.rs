@@ -77,6 +77,13 @@ impl Estimate {
         self.trail &= 0xf;
     }
 
+    /// The whole program has become faster or slower by this much.
+    pub fn shift(&mut self, by: i32) {
+        if !self.is_blank() {
+            self.rate = (i32::from(self.rate) + by).clamp(1, 65535) as u16;
+        }
+    }
+
     /// Takes the rate of a page's neighbourhood for its own, while there is nothing better.
     pub fn suppose(&mut self, rate: u16) {
         if self.seen() == 0 {
@@ -185,6 +192,11 @@ impl Window {
     /// A window of `ns` nanoseconds.
     pub fn new(ns: u64) -> Window {
         Window { log_dt: (f64::from(OCTAVE) * exp::log2(ns.max(1000) as f64 / 1e9)) as i32 }
+    }
+
+    /// A window longer (or, negative, shorter) by this much in code units.
+    pub fn stretched(self, by: i32) -> Window {
+        Window { log_dt: self.log_dt + by }
     }
 
     /// Code of the rate of one touch a window.

@@ -16,13 +16,17 @@
 //! have no lock per mapping (before 6.4).
 
 mod answer;
+mod habits;
 mod kernel;
 mod layout;
+mod pace;
 mod smaps;
 mod zoom;
 
 use self::answer::Tally;
+use self::habits::{Habits, Verdict};
 use self::layout::Layout;
+use self::pace::Pace;
 use self::zoom::ZoomSet;
 use super::duty::Duty;
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
@@ -41,15 +45,14 @@ const REST: u64 = 1_000_000_000;
 /// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
 /// While nothing changes it uses no more.
 const LEAST_SEGMENTS: usize = 640;
-/// So many contradictions in excess of the usual are a change of habits.
-const ENOUGH: f64 = 80.0;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
 const SPREAD: u64 = 4;
 /// Forgetting all references should cost less than a third of reading some: clearing walks the pages, and so does reading.
 const WORTH: u64 = 6;
-/// How many answers a page are to be had in a hurry, and how long such a look lasts at least, in ns.
+/// How many answers a page are to be had in a hurry.
 const LOOKS: u64 = 4;
-const LOOK: u64 = 10_000_000_000;
+/// Rounds in a row at an unusual pace after which that pace is the usual one.
+const ACCUSTOMED: u8 = 5;
 
 enum Phase {
     Idle { until: u64 },
@@ -90,15 +93,12 @@ pub struct Refs<K> {
     /// Pages in memory at most, and when last the whole heap was to be looked at.
     present: u64,
     looked_at: u64,
-    /// How many times more pages than expected contradict their estimate when nothing changes.
-    usual: f64,
-    /// How much more often than those on the device pages in DRAM usually are touched.
-    contrast: f64,
-    /// How far extents usually are from what is predicted.
-    usual_distance: f64,
-    /// Contradictions beyond that, added up.
-    excess: f64,
+    habits: Habits,
+    /// Rounds in a row that were off the usual pace the same way, and by how much on average.
+    off_pace: (u8, i32),
     wanted: Vec<u32>,
+    /// The mappings of a round, and when each was read.
+    seen: Vec<(Mapping, u64)>,
 }
 
 impl<K: Kernel> Refs<K> {
@@ -124,11 +124,10 @@ impl<K: Kernel> Refs<K> {
             alarmed: 1,
             present: 0,
             looked_at: 0,
-            usual: 2.0,
-            contrast: 0.0,
-            usual_distance: 4.0,
-            excess: 0.0,
+            habits: Habits::new(),
+            off_pace: (0, 0),
             wanted: Vec::new(),
+            seen: Vec::new(),
         }
     }
 
@@ -213,35 +212,53 @@ impl<K: Kernel> Refs<K> {
     fn read(&mut self, map: &mut HeatMap, look: &Look<'_>, cleared: u64, cost: u64) -> Result<Polled, Errno> {
         let (begin, before) = self.kernel.clock();
         let end = self.cuts.last().map_or(0, |c| c.base + c.used);
-        let mut tally = Tally::default();
-        let zoom = &mut self.zoom;
-        let mut last = (0, Window::new(self.window));
+        self.seen.clear();
+        let seen = &mut self.seen;
         self.kernel.mappings(end, &mut |mapping, now| {
-            if now != last.0 {
-                last = (now, Window::new(now.saturating_sub(cleared)));
-            }
-            tally.take(map, mapping, last.1, now, &mut |addr, pages, touched| {
-                zoom.refine(addr, pages, touched);
-            });
+            seen.push((*mapping, now));
             true
         })?;
+        let took = self.kernel.clock().0.saturating_sub(begin);
+        let pace = pace::of(map, &self.seen, cleared);
+        let mut tally = Tally::default();
+        let mut last = (0, Window::new(self.window));
+        for (mapping, now) in self.seen.iter().filter(|_| pace != Pace::Asleep) {
+            if *now != last.0 {
+                last = (*now, pace.apply(Window::new(now.saturating_sub(cleared))));
+            }
+            tally.take(map, mapping, last.1, *now, &mut |addr, pages, touched| {
+                self.zoom.refine(addr, pages, touched);
+            });
+        }
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
-        let took = now.saturating_sub(begin);
         if tally.mappings > 100 {
             // Walking the pages takes as long as clearing them did; the rest is for the mappings.
             let each = took.saturating_sub(self.per_clear) / u64::from(tally.mappings);
             self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
-        self.adapt_window(&tally, look.dram_share, took);
+        if pace == Pace::Usual {
+            self.adapt_window(&tally, look.dram_share, took);
+        }
         self.zoom.end_round(map);
-        let surprised = self.look_again(&tally, now);
+        self.get_used_to(pace, map);
+        self.eager = self.eager.saturating_sub(u64::from(tally.singles));
+        let verdict = if pace == Pace::Usual { self.habits.judge(&tally, now) } else { Verdict::Same };
+        let surprised = verdict == Verdict::Changed;
         if surprised {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
             pages.for_each(|p| p.heat.unsettle());
         }
-        let hurry = self.eager > 0 || !self.calibrated;
+        self.present = self.present.max(tally.present);
+        if surprised || self.present > self.looked_at * 5 / 4 {
+            self.looked_at = self.present;
+            self.eager = self.present * LOOKS;
+            self.alarmed = now;
+            self.habits.restart(now);
+            self.duty.refill(now);
+        }
+        let hurry = self.eager > 0 || !self.calibrated || verdict == Verdict::Suspect;
         let pause = self.duty.charge(now, cost, hurry);
         // When the hurry is over, what it cost must not put off the rounds that notice the next change.
         let wake = now + if hurry { pause } else { pause.min(self.duty.rest(self.rest_cost())).max(REST) };
@@ -249,34 +266,24 @@ impl<K: Kernel> Refs<K> {
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
     }
 
-    /// Decides whether the program has changed so much that all of the heap deserves a closer look.
-    fn look_again(&mut self, tally: &Tally, now: u64) -> bool {
-        self.eager = self.eager.saturating_sub(u64::from(tally.singles));
-        // Estimates are noisy, so some contradiction is usual; what counts is an excess that adds up over rounds.
-        let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
-        self.excess = (self.excess + seen - 1.4 * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
-        if expected > 2.0 {
-            self.usual += 0.02 * ((seen / expected).min(2.0 * self.usual) - self.usual);
+    /// When the program has kept to an unusual pace for a while, that is its pace: rates follow, and so will the window.
+    fn get_used_to(&mut self, pace: Pace, map: &mut HeatMap) {
+        let Pace::Off(by) = pace else {
+            self.off_pace = (0, 0);
+            return;
+        };
+        let (rounds, mean) = self.off_pace;
+        self.off_pace = if rounds > 0 && (mean < 0) == (by < 0) {
+            (rounds + 1, mean + (by - mean) / i32::from(rounds + 1))
+        } else {
+            (1, by)
+        };
+        if self.off_pace.0 >= ACCUSTOMED {
+            let by = self.off_pace.1;
+            let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
+            pages.for_each(|p| p.heat.shift(by));
+            self.off_pace = (0, 0);
         }
-        let far = tally.distance();
-        let astray = far > 9.0 && far > 4.0 * self.usual_distance;
-        self.usual_distance += 0.1 * (far.min(100.0) - self.usual_distance);
-        // DRAM no longer holds what is used: the placement has lost most of its worth.
-        let mut faded = false;
-        if let Some(contrast) = tally.contrast() {
-            faded = self.contrast > 0.2 && contrast < self.contrast / 2.0;
-            self.contrast += 0.1 * (contrast - self.contrast);
-        }
-        let surprised = (astray || faded || self.excess > ENOUGH) && now > self.alarmed + LOOK;
-        self.present = self.present.max(tally.present);
-        if surprised || self.present > self.looked_at * 5 / 4 {
-            self.looked_at = self.present;
-            self.eager = self.present * LOOKS;
-            self.alarmed = now;
-            self.excess = 0.0;
-            self.duty.refill(now);
-        }
-        surprised
     }
 
     /// Finds the window in which the wanted share of pages is touched, given that reading took `took`.

@@ -28,28 +28,18 @@ pub(super) struct Tally {
     pub(super) contradictions: u32,
     /// The expectation.
     pub(super) expected: f64,
-    /// Pages that answered one by one, and those of them that were touched: in DRAM, on the device.
-    pub(super) asked: [(u32, u32); 2],
     /// Mappings seen.
     pub(super) mappings: u32,
     /// Answers of mappings of a single page.
     pub(super) singles: u32,
     /// Where the last mapping's extent was found; mappings come by ascending address.
-    cursor: usize,
+    pub(super) cursor: usize,
 }
 
 impl Tally {
     /// Share of pages touched.
     pub(super) fn share(&self) -> f64 {
         if self.present == 0 { 0.0 } else { self.touched as f64 / self.present as f64 }
-    }
-
-    /// How much more often pages in DRAM were touched than those on the device, -1 to 1: what the placement is
-    /// worth. `None` if too few were asked.
-    pub(super) fn contrast(&self) -> Option<f64> {
-        let enough = self.asked.iter().all(|side| side.0 >= 100);
-        let share = |side: (u32, u32)| f64::from(side.1) / f64::from(side.0);
-        enough.then(|| share(self.asked[0]) - share(self.asked[1]))
     }
 
     /// How far extents as a whole are from what was predicted: the mean square of their distances.
@@ -123,12 +113,6 @@ impl Tally {
                     }
                     self.answers += 1;
                     if single {
-                        let side = match page.place {
-                            Place::Device => 1,
-                            _ => 0,
-                        };
-                        self.asked[side].0 += 1;
-                        self.asked[side].1 += u32::from(touched > 0);
                         self.singles += 1;
                     }
                 } else {

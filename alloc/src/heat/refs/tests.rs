@@ -147,3 +147,18 @@ fn when_the_system_refuses_mappings_the_tracker_lives_with_fewer() {
     }
     assert!(tracker.most < 8192);
 }
+
+#[test]
+fn a_program_that_slows_down_for_good_is_not_taken_for_another_and_rates_follow() {
+    let rates = World::zipf(24 * PAGES, 0.99, 400_000.0, 7);
+    let world = World::new(rates.clone(), |_| 0);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
+    run(&world, &mut tracker, &mut map, 60.0, true);
+    assert_eq!(tracker.eager, 0);
+    let (before, alarmed) = (worth(&world, &map), tracker.alarmed);
+    world.0.borrow_mut().rate = rates.iter().map(|r| r / 8.0).collect();
+    run(&world, &mut tracker, &mut map, 120.0, false);
+    assert_eq!(tracker.alarmed, alarmed, "the habits are the same");
+    assert!(worth(&world, &map) > before - 0.02);
+    assert!(tracker.window > 3 * FIRST_WINDOW, "the window has followed: {}", tracker.window);
+}
