@@ -132,6 +132,7 @@ const BAD: &[(&str, &str)] = &[
     ("TERRACE_MOVE_RATE", "fast"),
     ("TERRACE_TICK_MS", "0x"),
     ("TERRACE_TRACKER", "crystal-ball"),
+    ("TERRACE_TRACKER_CPU", "all of it"),
     ("TERRACE_START", "soon"),
     ("TERRACE_STATS", "maybe"),
     ("TERRACE_VERBOSE", "loud"),

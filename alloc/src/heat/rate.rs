@@ -77,8 +77,8 @@ impl Estimate {
         self.trail &= 0xf;
     }
 
-    /// The whole program has become faster or slower by this much.
-    pub fn shift(&mut self, by: i32) {
+    /// The whole program has become slower by so many code units, a negative number.
+    pub fn slow_down(&mut self, by: i32) {
         if !self.is_blank() {
             self.rate = (i32::from(self.rate) + by).clamp(1, 65535) as u16;
         }
@@ -194,7 +194,7 @@ impl Window {
         Window { log_dt: (f64::from(OCTAVE) * exp::log2(ns.max(1000) as f64 / 1e9)) as i32 }
     }
 
-    /// A window longer (or, negative, shorter) by this much in code units.
+    /// A window longer by so many code units, or, if they are negative, shorter.
     pub fn stretched(self, by: i32) -> Window {
         Window { log_dt: self.log_dt + by }
     }

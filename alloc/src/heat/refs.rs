@@ -51,7 +51,7 @@ const SPREAD: u64 = 4;
 const WORTH: u64 = 6;
 /// How many answers a page are to be had in a hurry.
 const LOOKS: u64 = 4;
-/// Rounds in a row at an unusual pace after which that pace is the usual one.
+/// Rounds in a row at a slower pace after which that pace is the usual one.
 const ACCUSTOMED: u8 = 5;
 
 enum Phase {
@@ -94,8 +94,8 @@ pub struct Refs<K> {
     present: u64,
     looked_at: u64,
     habits: Habits,
-    /// Rounds in a row that were off the usual pace the same way, and by how much on average.
-    off_pace: (u8, i32),
+    /// Rounds in a row that were slower than usual, and by how much on average.
+    slow: (u8, i32),
     wanted: Vec<u32>,
     /// The mappings of a round, and when each was read.
     seen: Vec<(Mapping, u64)>,
@@ -125,7 +125,7 @@ impl<K: Kernel> Refs<K> {
             present: 0,
             looked_at: 0,
             habits: Habits::new(),
-            off_pace: (0, 0),
+            slow: (0, 0),
             wanted: Vec::new(),
             seen: Vec::new(),
         }
@@ -243,7 +243,7 @@ impl<K: Kernel> Refs<K> {
         self.zoom.end_round(map);
         self.get_used_to(pace, map);
         self.eager = self.eager.saturating_sub(u64::from(tally.singles));
-        let verdict = if pace == Pace::Usual { self.habits.judge(&tally, now) } else { Verdict::Same };
+        let verdict = self.habits.judge(&tally, now);
         let surprised = verdict == Verdict::Changed;
         if surprised {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
@@ -266,23 +266,18 @@ impl<K: Kernel> Refs<K> {
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
     }
 
-    /// When the program has kept to an unusual pace for a while, that is its pace: rates follow, and so will the window.
+    /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.
     fn get_used_to(&mut self, pace: Pace, map: &mut HeatMap) {
-        let Pace::Off(by) = pace else {
-            self.off_pace = (0, 0);
+        let Pace::Slow(by) = pace else {
+            self.slow = (0, 0);
             return;
         };
-        let (rounds, mean) = self.off_pace;
-        self.off_pace = if rounds > 0 && (mean < 0) == (by < 0) {
-            (rounds + 1, mean + (by - mean) / i32::from(rounds + 1))
-        } else {
-            (1, by)
-        };
-        if self.off_pace.0 >= ACCUSTOMED {
-            let by = self.off_pace.1;
+        let rounds = self.slow.0 + 1;
+        self.slow = (rounds, self.slow.1 + (by - self.slow.1) / i32::from(rounds));
+        if rounds >= ACCUSTOMED {
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
-            pages.for_each(|p| p.heat.shift(by));
-            self.off_pace = (0, 0);
+            pages.for_each(|p| p.heat.slow_down(self.slow.1));
+            self.slow = (0, 0);
         }
     }
 

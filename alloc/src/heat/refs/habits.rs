@@ -9,7 +9,7 @@ use super::answer::Tally;
 /// So many contradictions in excess of the usual are a change of habits.
 const ENOUGH: f64 = 80.0;
 /// A distance from the prediction, in standard deviations squared, that is never usual.
-const FAR: f64 = 9.0;
+const FAR: f64 = 4.0;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
 const GRACE: u64 = 10_000_000_000;
 
@@ -53,7 +53,7 @@ impl Habits {
         }
         let distance = tally.distance();
         let far = distance > FAR && distance > 4.0 * self.usual_distance;
-        self.usual_distance += 0.05 * (distance.min(4.0 * FAR) - self.usual_distance);
+        self.usual_distance += 0.05 * (distance.min(9.0 * FAR) - self.usual_distance);
         let again = std::mem::replace(&mut self.far, far) && far;
         if now <= self.changed + GRACE {
             Verdict::Same

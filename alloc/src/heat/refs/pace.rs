@@ -1,9 +1,10 @@
-//! How fast the program ran during a window, against its usual pace.
+//! How slowly the program ran during a window, against its usual pace.
 //!
 //! Zone: control. A program that waited for input, or for a processor, touched less in the window than its pages' rates
 //! foretell. Taken at its word, such a window makes hot pages look cold and the program look changed. So the windows of a
-//! round are stretched by the one factor that makes the expected number of touched pages, over the whole heap, equal to the
-//! number found. When hot and cold pages change places the number stays what it was: that is still noticed.
+//! round are shortened by the one factor that makes the expected number of touched pages, over the whole heap, equal to the
+//! number found. When the program has changed, pages that used to be cold are touched, which no slowness explains: that
+//! is still noticed. Nothing is done about a program that runs faster; its rates rise.
 
 use super::smaps::Mapping;
 use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
@@ -17,17 +18,16 @@ const ENOUGH: usize = 200;
 const KNOWN: i32 = 3 * OCTAVE / 2;
 /// A pace that differs by less is the usual one: rates stay tied to the clock.
 const USUAL: i32 = 3 * OCTAVE / 4;
-/// Slowest and fastest pace that is made out.
+/// Slowest pace that is made out.
 const SLOWEST: i32 = -6 * OCTAVE;
-const FASTEST: i32 = 4 * OCTAVE;
 
 /// The pace of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
     /// The usual one, or nobody knows.
     Usual,
-    /// So many code units above it (or, negative, below).
-    Off(i32),
+    /// Slower by so many code units, a negative number.
+    Slow(i32),
     /// The program hardly ran: the round tells nothing.
     Asleep,
 }
@@ -36,7 +36,7 @@ impl Pace {
     /// The window that a window of this length amounts to.
     pub(super) fn apply(self, window: Window) -> Window {
         match self {
-            Pace::Off(by) => window.stretched(by),
+            Pace::Slow(by) => window.stretched(by),
             Pace::Usual | Pace::Asleep => window,
         }
     }
@@ -84,13 +84,15 @@ pub(super) fn of(map: &HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Pace {
     if touched <= expected(SLOWEST) {
         return Pace::Asleep;
     }
-    let (mut low, mut high) = (SLOWEST, FASTEST);
+    if touched >= expected(-USUAL) {
+        return Pace::Usual;
+    }
+    let (mut low, mut high) = (SLOWEST, -USUAL);
     while high - low > OCTAVE / 8 {
         let middle = low.midpoint(high);
         if expected(middle) < touched { low = middle } else { high = middle }
     }
-    let by = low.midpoint(high);
-    if by.abs() < USUAL { Pace::Usual } else { Pace::Off(by) }
+    Pace::Slow(low.midpoint(high))
 }
 
 #[cfg(test)]
@@ -138,11 +140,12 @@ mod tests {
     #[test]
     fn at_the_usual_pace_windows_are_what_they_are() {
         assert_eq!(of(&map_of(4), &round(4, 128), 0), Pace::Usual);
+        assert_eq!(of(&map_of(4), &round(4, 500), 0), Pace::Usual, "or faster");
     }
 
     #[test]
     fn a_program_that_ran_for_an_eighth_of_the_window_is_known_by_it() {
-        let Pace::Off(by) = of(&map_of(4), &round(4, 27), 0) else { panic!("not noticed") };
+        let Pace::Slow(by) = of(&map_of(4), &round(4, 27), 0) else { panic!("not noticed") };
         assert!((-4 * OCTAVE..-2 * OCTAVE).contains(&by), "{by}");
         assert_eq!(of(&map_of(4), &round(4, 0), 0), Pace::Asleep);
     }
