@@ -270,7 +270,7 @@ impl Plane {
             let rules = Rules {
                 now,
                 hold: self.brake.hold(),
-                settled: self.brake.settled(),
+                typical: u16::MAX,
                 hysteresis: self.brake.hysteresis(),
                 blocked: &blocked,
             };

@@ -18,8 +18,8 @@ pub struct Rules<'a> {
     pub now: u64,
     /// For how long a page stays where it was moved, in ns.
     pub hold: u64,
-    /// Whether the placement has settled.
-    pub settled: bool,
+    /// The rate of a typical page in DRAM; the planner knows it.
+    pub typical: u16,
     /// How much hotter, in code units, a waiting page must be than the one it replaces.
     pub hysteresis: u16,
     /// Whether the mover is backing off from a page.
@@ -39,7 +39,11 @@ impl Rules<'_> {
     pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        page.heat.seen() >= EVIDENCE && page.heat.at_work() && !held && !(self.blocked)(extent.address(i))
+        page.heat.seen() >= EVIDENCE
+            && page.heat.at_work()
+            // A page that was demoted and is now certainly as hot as pages in DRAM are was demoted by mistake.
+            && (!held || extent.bounds(i, self.now).0 > self.typical)
+            && !(self.blocked)(extent.address(i))
     }
 }
 
@@ -119,7 +123,7 @@ mod tests {
         let page = &mut map.extents_mut()[0].pages[0];
         page.heat = Estimate::known(30_000, true);
         edit(page);
-        let rules = Rules { now, hold: PING_PONG, settled: false, hysteresis: 0, blocked: &|_| blocked };
+        let rules = Rules { now, hold: PING_PONG, typical: 40_000, hysteresis: 0, blocked: &|_| blocked };
         (rules.may_demote(&map.extents()[0], 0), rules.may_promote(&map.extents()[0], 0))
     }
 
@@ -131,6 +135,11 @@ mod tests {
         let down = |p: &mut crate::heat::map::Page| p.note_move(Place::Device, Moved::Down, S);
         assert!(!check(down, 20 * S, false).1);
         assert!(check(down, 32 * S, false).1);
+        let by_mistake = |p: &mut crate::heat::map::Page| {
+            p.heat = Estimate::known(45_000, true);
+            down(p);
+        };
+        assert!(check(by_mistake, 3 * S, false).1);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Planner {
     dram: Histogram,
     device: Histogram,
     plan: Plan,
+    /// The rate above which half of the pages in DRAM were when last counted.
+    typical: u16,
 }
 
 impl Planner {
@@ -67,18 +69,18 @@ impl Planner {
         if most == 0 {
             return &self.plan;
         }
+        let rules = &Rules { typical: self.typical, ..*rules };
         self.count(map, rules);
+        self.typical = self.dram.median();
         let pages = |bytes: u64| (bytes as usize).div_ceil(PAGE_BYTES);
         let down = pages(needs.demote).min(most);
         let out = pages(needs.evict).min(most);
         let room = pages(needs.promote).min(most);
         // Swaps: as many as keep the hysteresis between the coldest that stays and the hottest that waits.
-        let swaps = |hysteresis| threshold::swaps(&self.device, &self.dram, room, down, hysteresis).min(most);
-        let swaps = match (needs.swap, swaps(rules.hysteresis)) {
-            (false, _) => 0,
-            // A settled placement is not disturbed for a trickle, unless the difference is beyond doubt.
-            (true, few) if rules.settled && few * 100 < self.dram.total() => swaps(2 * rules.hysteresis),
-            (true, many) => many,
+        let swaps = if needs.swap {
+            threshold::swaps(&self.device, &self.dram, room, down, rules.hysteresis).min(most)
+        } else {
+            0
         };
         let up = if needs.promote > 0 || swaps > 0 { (room + swaps).min(most) } else { 0 };
         let low_cut = self.dram.coldest((down + swaps).min(most));

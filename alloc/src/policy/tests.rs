@@ -25,7 +25,13 @@ fn map_of(pools: &[Pool], f: impl Fn(usize, usize) -> (Place, i32)) -> HeatMap {
 }
 
 fn rules(blocked: &dyn Fn(usize) -> bool) -> Rules<'_> {
-    Rules { now: 100_000_000_000, hold: 30_000_000_000, settled: false, hysteresis: OCTAVE as u16, blocked }
+    Rules {
+        now: 100_000_000_000,
+        hold: 30_000_000_000,
+        typical: u16::MAX,
+        hysteresis: OCTAVE as u16,
+        blocked,
+    }
 }
 
 fn needs(demote: u64, promote: u64, evict: u64, swap: bool) -> Needs {
@@ -131,22 +137,4 @@ fn evicted_pages_are_not_promoted_in_the_same_plan() {
     let evicted: std::collections::HashSet<_> = plan.evict.iter().map(|c| c.page).collect();
     assert_eq!(evicted.len(), 60);
     assert!(plan.promote.iter().all(|c| !evicted.contains(&c.page)));
-}
-
-#[test]
-fn a_settled_placement_is_not_disturbed_for_a_trickle_unless_the_difference_is_beyond_doubt() {
-    let map_with = |hot: i32| {
-        map_of(&[Pool::Default, Pool::Default], move |e, i| match e {
-            0 => (Place::Dram, 0),
-            _ => (Place::Device, if i < 3 { hot } else { -3 }),
-        })
-    };
-    let mut planner = Planner::default();
-    let never = |_| false;
-    let mut plan = |hot: i32, settled: bool| {
-        let rules = Rules { settled, hysteresis: 3 * OCTAVE as u16 / 2, ..rules(&never) };
-        planner.plan(&map_with(hot), &needs(0, 0, 0, true), &rules, 1000).promote.len()
-    };
-    assert_eq!((plan(3, false), plan(3, true)), (3, 0));
-    assert_eq!((plan(5, false), plan(5, true)), (3, 3));
 }

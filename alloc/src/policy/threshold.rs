@@ -49,9 +49,9 @@ impl Histogram {
         self.total = 0;
     }
 
-    /// Pages counted.
-    pub fn total(&self) -> usize {
-        self.total
+    /// The rate above which half of the pages are; the greatest if there are none.
+    pub fn median(&self) -> u16 {
+        self.coldest(self.total / 2).map_or(u16::MAX, |cut| (cut.0 << SHIFT) as u16)
     }
 
     /// The bin up to which the `n` coldest pages reach; `None` if `n` is 0 or there are no pages.
@@ -162,6 +162,12 @@ mod tests {
         assert_eq!(swaps(&waiting, &staying, 1, 0, O), 1);
         assert_eq!(swaps(&waiting, &staying, 2, 0, O), 0);
         assert_eq!(swaps(&waiting, &staying, 0, 2, O), 0);
+    }
+
+    #[test]
+    fn the_median_halves_the_pages() {
+        assert_eq!(of(&[O, 2 * O, 3 * O, 4 * O, 9 * O, 9 * O]).median(), 3 * O);
+        assert_eq!(of(&[]).median(), u16::MAX);
     }
 
     #[test]
