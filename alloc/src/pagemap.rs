@@ -55,10 +55,14 @@ pub fn window_bytes() -> usize {
 }
 
 /// The offset of `addr` in the window, if it is inside.
+///
+/// Two words, so a thread that asks about another heap's block while the first allocation of the process opens or moves the window may
+/// see one old and one new. Then too the map has an entry for the offset, and it is null: the acquire makes the map visible with any size
+/// but 0, and no size is ever larger than the map.
 #[inline(always)]
 pub(crate) fn offset(addr: usize) -> Option<usize> {
     let off = addr.wrapping_sub(BASE.load(Ordering::Relaxed));
-    (off < BYTES.load(Ordering::Relaxed)).then_some(off)
+    (off < BYTES.load(Ordering::Acquire)).then_some(off)
 }
 
 /// The entry for the slice at `off`, an offset inside the window.
