@@ -5,6 +5,8 @@
 use super::{Bins, Heap, boot, purge};
 use crate::arena::Pool;
 use crate::meta;
+use crate::pagemap;
+use crate::slab::Slab;
 use crate::sync::Lock;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -97,6 +99,12 @@ pub(super) fn with_shared<R>(f: impl FnOnce(&Heap) -> R) -> Option<R> {
     }
     // SAFETY: heaps are never freed; SHARED gives this one a single user at a time.
     Some(f(unsafe { &*heap }))
+}
+
+/// Runs `f`, for a thread that has no heap, under the lock that fork takes.
+pub(super) fn without_heap<R>(f: impl FnOnce() -> R) -> R {
+    let _guard = SHARED.lock();
+    f()
 }
 
 /// Calls `f` for every heap, one after the other, with its lock held.
@@ -196,8 +204,25 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
                 heap.live.store(false, Ordering::Relaxed);
                 heap.next_abandoned.set(registry.abandoned);
                 registry.abandoned = (&raw const *heap).cast_mut();
+                finish_push(heap.pushing.swap(ptr::null_mut(), Ordering::Relaxed));
             }
             next = heap.next_heap.get();
         }
+    }
+}
+
+/// In a forked child: finishes what a thread that stayed behind may have begun with `slab`. A slab with a count but not on its owner's stack
+/// would never be drained, and one with bits that were not announced would never be destroyed.
+fn finish_push(slab: *mut Slab) {
+    // The thread may have been done with the slab, and the header may be something else by now: the page map knows.
+    // SAFETY: metadata stays readable.
+    let Some(this) = (unsafe { slab.as_ref() }) else { return };
+    let known = pagemap::offset(this.start).map(pagemap::slab_at);
+    if known.is_some_and(|known| ptr::eq(known, slab)) {
+        // SAFETY: the page map has the slab, so it is alive, and so is its heap.
+        let heap = unsafe { &*this.heap() };
+        heap.drain_remote();
+        this.settle();
+        heap.list_if_full(this);
     }
 }

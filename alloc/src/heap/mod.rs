@@ -76,6 +76,8 @@ pub(crate) struct Heap {
     pools: [AtomicPtr<Bins>; Pool::COUNT],
     /// Slabs that other threads have freed blocks of.
     pub(crate) remote: RemoteStack,
+    /// The slab its thread is giving a block back to that belongs to another heap; null otherwise. For [`abandon::reset_after_fork`].
+    pushing: AtomicPtr<Slab>,
     lock: Lock<()>,
     /// Whether a thread owns it.
     live: AtomicBool,
@@ -97,6 +99,7 @@ impl Heap {
             default: Bins::new(Pool::Default),
             pools: [const { AtomicPtr::new(ptr::null_mut()) }; Pool::COUNT],
             remote: RemoteStack::new(),
+            pushing: AtomicPtr::new(ptr::null_mut()),
             lock: Lock::new(()),
             live: AtomicBool::new(false),
             slow_calls: Cell::new(0),

@@ -94,14 +94,17 @@ impl Heap {
         if self.remote.is_empty() {
             return;
         }
-        self.remote.drain(|slab| {
-            if slab.is_full() {
-                slab.set_full(false);
-                if let Some(bins) = self.bins(Pool::from_number(slab.pool)) {
-                    bins.push_partial(slab);
-                }
+        self.remote.drain(|slab| self.list_if_full(slab));
+    }
+
+    /// Lists a slab that has free blocks again, if it was found full; under the lock.
+    pub(super) fn list_if_full(&self, slab: &Slab) {
+        if slab.is_full() {
+            slab.set_full(false);
+            if let Some(bins) = self.bins(Pool::from_number(slab.pool)) {
+                bins.push_partial(slab);
             }
-        });
+        }
     }
 
     fn purge_if_due(&self) {

@@ -1,12 +1,13 @@
 //! The slow path of free: null, other threads' blocks, full slabs, large spans, foreign pointers, faults. Zone: cold.
 
-use super::{Heap, foreign, large, thread};
-use crate::arena::{self, Pool};
+use super::{Heap, abandon, foreign, large, thread};
+use crate::arena;
 
 use crate::pagemap;
 use crate::slab::{FreeFault, LARGE, Slab};
 use crate::sys::proc::die;
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 /// Frees what the fast path did not: `ptr` is whatever the application passed.
 ///
@@ -29,10 +30,11 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     }
     // SAFETY: the page map holds headers that stay readable; a live block keeps its slab.
     let slab = unsafe { &*slab };
-    let result = match thread::attached() {
-        // SAFETY: a thread's heap is never freed.
-        Some(heap) if ptr::eq(heap, slab.heap()) => unsafe { &*heap }.free_full(slab, addr),
-        _ => slab.push_remote(addr),
+    // SAFETY: a thread's heap is never freed.
+    let result = match thread::attach().map(|heap| unsafe { &*heap }) {
+        Some(heap) if ptr::eq(heap, slab.heap()) => heap.free_full(slab, addr),
+        Some(heap) => heap.free_remote(slab, addr),
+        None => abandon::without_heap(|| slab.push_remote(addr)),
     };
     if let Err(fault) = result {
         report(addr, fault);
@@ -68,16 +70,20 @@ pub(crate) fn report(addr: usize, fault: FreeFault) -> ! {
 }
 
 impl Heap {
+    /// Frees a block of another heap's slab, by this heap's thread.
+    fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
+        // Before the first and after the last step, so that a child forked in between knows which slab it finds between two steps.
+        self.pushing.store((&raw const *slab).cast_mut(), Ordering::Relaxed);
+        let result = slab.push_remote(addr);
+        self.pushing.store(ptr::null_mut(), Ordering::Release);
+        result
+    }
+
     /// Frees a block of one of this heap's slabs that had been found full: now it has a free block, and goes on the list.
     fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let _guard = self.lock.lock();
         slab.push_local(addr)?;
-        if slab.is_full() {
-            slab.set_full(false);
-            if let Some(bins) = self.bins(Pool::from_number(slab.pool)) {
-                bins.push_partial(slab);
-            }
-        }
+        self.list_if_full(slab);
         Ok(())
     }
 }

@@ -106,6 +106,13 @@ impl Slab {
         found != 0
     }
 
+    /// Takes in every remote bit, announced or not, as if nobody were at work on it. Only while no other thread exists, and not on a stack.
+    pub(crate) fn settle(&self) {
+        self.remote_count.store(0, Ordering::Relaxed);
+        self.collect();
+        self.announced.set(self.collected.get());
+    }
+
     /// Whether every thread whose remote free was collected is done with the header: each word collected was announced. Under the owner's lock.
     pub(super) fn remote_is_quiet(&self) -> bool {
         self.remote_count.load(Ordering::Acquire) == 0 && self.announced.get() == self.collected.get()
