@@ -84,7 +84,7 @@ fn thread_local_storage_is_at_most_192_bytes() {
         .and_then(|hex| hex.strip_prefix("0x"))
         .expect("memsz is the sixth field");
     let bytes = u64::from_str_radix(field, 16).expect("memsz is a number");
-    // Ours is one word; the rest is the control plane's crates' (parking_lot, crossbeam-epoch, std), for their own thread. glibc keeps
+    // Ours is one word; the rest is the control plane's (crossbeam-epoch, std), for their own thread. glibc keeps
     // 512 bytes spare for libraries that are loaded late (glibc.rtld.optional_static_tls).
     assert!(bytes <= 192, "{bytes} bytes of thread-local storage");
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use lab::{Kernel, Layout, Vm};
+use std::time::Duration;
 use support::{compile, library, workspace};
 
 /// A machine with `files`, and the library as it ships in /terrace; an ordinary user's.
@@ -30,6 +31,22 @@ fn children_have_a_working_heap_while_the_control_thread_runs() {
     let command = "TERRACE_START=1M TERRACE_DRAM=4M TERRACE_TICK_MS=20 LD_PRELOAD=/terrace/libterrace.so ./fork_storm 100";
     let shown = vm.run(command).unwrap().expect_success().stdout;
     assert!(shown.contains("fork storm: 100 children\n"), "{shown}");
+}
+
+/// Children that start a control thread of their own, born while the parent's is starting and while it moves pages. What the child's
+/// threads need and a fork may leave half done: the loader, the tables and queues of every library, the statistics page.
+#[test]
+fn children_start_control_threads_of_their_own() {
+    let (program, library) =
+        (compile("c/fork_control.c", &[]), compile("c/deepbind_library.c", &["-shared", "-fPIC"]));
+    let vm =
+        machine(Layout::DramDevice, Kernel::V6_12, &[&program, &library]).timeout(Duration::from_secs(600));
+    let command =
+        "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=100 LD_PRELOAD=/terrace/libterrace.so
+        for run in 1 2 3 4 5 6 7 8; do ./fork_control ./deepbind_library 0 || exit 1; done
+        ./fork_control ./deepbind_library 30";
+    let shown = vm.run(command).unwrap().expect_success().stdout;
+    assert!(shown.contains("fork control: 30 children ticked\n"), "{shown}");
 }
 
 /// A sandbox on a machine with a device: no policy can be set and no page moved, and the program is none the wiser.

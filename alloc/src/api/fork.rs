@@ -9,6 +9,7 @@ use core::ptr;
 
 /// Takes every lock of the heap, in the documented order.
 pub(super) extern "C" fn prepare() {
+    control::fork::before();
     heap::lock_for_fork();
     arena::lock_for_fork();
     meta::lock_for_fork();
@@ -21,6 +22,7 @@ pub(super) extern "C" fn parent() {
         meta::unlock_after_fork();
         arena::unlock_after_fork();
         heap::unlock_after_fork();
+        control::fork::in_parent();
     }
 }
 
@@ -31,6 +33,6 @@ pub(super) extern "C" fn child() {
         meta::reset_after_fork();
         arena::reset_after_fork();
         heap::reset_after_fork(heap::attached().unwrap_or(ptr::null_mut()));
+        control::fork::in_child();
     }
-    control::in_child_after_fork();
 }

@@ -6,6 +6,7 @@
 
 mod act;
 mod census;
+pub(crate) mod fork;
 pub mod stats;
 mod system;
 mod tick;
@@ -34,7 +35,8 @@ const STACK_BYTES: usize = 256 << 10;
 
 pub(crate) use waker::wake;
 
-/// What a forked child must at least have grown by.
+/// What a forked child must at least have grown by: most children live briefly, to run another program or to write a snapshot, and are
+/// not worth a thread and a statistics page, which stays behind when they run another program.
 const CHILD_GROWTH: usize = 64 << 20;
 
 /// Extents a forked child was born with: it is its own growth that counts.
@@ -51,7 +53,6 @@ fn threshold(config: &Config) -> usize {
     let start = usize::try_from(config.start_bytes).unwrap_or(usize::MAX);
     match INHERITED.load(Ordering::Relaxed) {
         0 => start,
-        // A child that only prepares to run another program, or writes a snapshot, is not worth a thread.
         inherited => inherited.saturating_add(start.max(CHILD_GROWTH)),
     }
 }
@@ -93,7 +94,7 @@ pub fn start_if_needed() {
 }
 
 /// In a forked child: the control thread stayed with the parent. One is started once the child has grown as much again.
-pub fn in_child_after_fork() {
+fn in_child_after_fork() {
     if STATE.load(Ordering::Relaxed) == STARTED {
         STATE.store(IDLE, Ordering::Relaxed);
         waker::forget();
@@ -128,18 +129,26 @@ fn run() {
     let config = config::get();
     let mut system = Process(batch::Linux);
     let (dram, device) = system.nodes();
-    let table = topology::discover(&dram, &device);
-    if config.verbose {
-        table.doubts.iter().for_each(|doubt| system.say(doubt));
-    }
+    let table = if fork::is_child() {
+        topology::tiers()
+    } else {
+        let table = fork::undisturbed(|| topology::discover(&dram, &device));
+        if config.verbose {
+            table.doubts.iter().for_each(|doubt| system.say(doubt));
+        }
+        topology::publish(table.clone());
+        table
+    };
     let order: Vec<u32> = table.device_nodes().collect();
-    topology::publish(table);
     let mut page = match config.stats {
         StatsChoice::On => {
-            if !AT_EXIT.swap(true, Ordering::Relaxed) {
-                // SAFETY: the handler lives as long as the process: the library is never unloaded.
-                unsafe { libc::atexit(remove_page) };
-            }
+            // Undisturbed: the C library holds a lock that it does not free in a child.
+            fork::undisturbed(|| {
+                if !AT_EXIT.swap(true, Ordering::Relaxed) {
+                    // SAFETY: the handler lives as long as the process: the library is never unloaded.
+                    unsafe { libc::atexit(remove_page) };
+                }
+            });
             StatsPage::create()
                 .inspect_err(|e| {
                     if config.verbose {
@@ -155,13 +164,12 @@ fn run() {
     let tracker = tracker::choose(wanted, f64::from(config.tracker_percent) / 100.0);
     let mut plane = Plane::new(config, placement().mode, tracker, &system);
     plane.set_device_order(order);
-    let waker = waker::Waker::publish();
     loop {
         let wake = plane.tick(&mut system);
         if let Some(page) = &mut page {
             page.publish(&plane.stats);
         }
-        waker.sleep(Duration::from_nanos(wake.saturating_sub(system.now()).max(100_000)));
+        waker::sleep(Duration::from_nanos(wake.saturating_sub(system.now()).max(100_000)));
     }
 }
 

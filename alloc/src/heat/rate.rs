@@ -12,7 +12,7 @@
 //! answer that is all but impossible makes an estimate doubtful rather than wrong.
 
 use super::exp;
-use once_cell::sync::Lazy;
+use once_cell::race::OnceBox;
 
 /// One octave (a factor of two in rate) in code units.
 pub const OCTAVE: i32 = 1024;
@@ -128,7 +128,14 @@ struct Tables {
 /// Largest distance from the mean, in octaves, that is taken into account.
 const REACH: i32 = 12;
 
-static TABLES: Lazy<Box<Tables>> = Lazy::new(|| {
+/// Racing first callers each work them out: a fork may take away a thread that others would wait for.
+static TABLES: OnceBox<Tables> = OnceBox::new();
+
+fn tables() -> &'static Tables {
+    TABLES.get_or_init(work_out)
+}
+
+fn work_out() -> Box<Tables> {
     let mut t = Box::new(Tables {
         p: [[0.0; ENTRIES]; LEVELS],
         hit: [[Step::default(); ENTRIES]; LEVELS],
@@ -168,7 +175,7 @@ static TABLES: Lazy<Box<Tables>> = Lazy::new(|| {
         }
     }
     t
-});
+}
 
 /// The step to a distribution of these moments, drift included.
 fn step(moments: [f64; 3]) -> Step {
@@ -214,7 +221,7 @@ impl Window {
     /// Probability that a page of which this is known is touched in the window.
     pub fn probability(self, e: &Estimate) -> f32 {
         let (level, x) = self.index(e);
-        TABLES.p[level][x]
+        tables().p[level][x]
     }
 
     /// The rate code that explains a group of which the fraction `share` was touched.
@@ -238,7 +245,7 @@ impl Window {
             *e = Estimate { rate: self.unit_code(), doubt: (IGNORANT * FINE) as u8, trail: 0 };
         }
         let (level, x) = self.index(e);
-        let step = if touched { TABLES.hit[level][x] } else { TABLES.miss[level][x] };
+        let step = if touched { tables().hit[level][x] } else { tables().miss[level][x] };
         e.rate = (i32::from(e.rate) + i32::from(step.shift)).clamp(1, 65535) as u16;
         // The table's deviation is that of its level; what the level rounded away is put back.
         let rounded = ((level + 1) as i32 * PER_LEVEL).max(1);

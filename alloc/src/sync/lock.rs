@@ -1,7 +1,7 @@
 //! A futex lock of one word.
 //!
 //! Zone: cold and control. Never taken on the fast path. The documented order, outermost first:
-//! registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
+//! fork → disturbance → first use → shared heap → registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
 //! round; fork takes all of them in this order.
 
 use crate::sys::futex;
@@ -68,6 +68,24 @@ impl<T> Lock<T> {
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
             futex::wait(&self.word, CONTENDED);
         }
+    }
+
+    /// As [`Lock::acquire`], but gives up after about `ms` milliseconds; whether the lock was taken.
+    #[must_use]
+    pub fn acquire_within(&self, ms: u64) -> bool {
+        let start = futex::now_ms();
+        if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return true;
+        }
+        while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
+            let spent = futex::now_ms().saturating_sub(start);
+            if spent >= ms {
+                // The word stays CONTENDED: at worst the holder wakes nobody.
+                return false;
+            }
+            futex::wait_for(&self.word, CONTENDED, ms - spent);
+        }
+        true
     }
 
     /// Releases a lock taken with [`Lock::acquire`].
@@ -143,6 +161,22 @@ mod tests {
             }
         });
         assert_eq!(*lock.lock(), 200_000);
+    }
+
+    #[test]
+    fn waiting_for_a_while_ends_with_the_lock_or_the_while() {
+        let lock = Lock::new(());
+        let guard = lock.lock();
+        assert!(!lock.acquire_within(30));
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| lock.acquire_within(60_000));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(guard);
+            assert!(waiter.join().unwrap());
+        });
+        // SAFETY: the waiter took the lock and left it taken.
+        unsafe { lock.release() };
+        assert!(lock.acquire_within(0));
     }
 
     #[test]

@@ -10,6 +10,22 @@ pub fn wait(word: &AtomicU32, expected: u32) {
     unsafe { syscall(libc::SYS_futex, [word.as_ptr().addr(), op, expected as usize, 0, 0, 0]) };
 }
 
+/// As [`wait`], but for at most `ms` milliseconds.
+pub fn wait_for(word: &AtomicU32, expected: u32, ms: u64) {
+    let op = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let time = libc::timespec {
+        tv_sec: (ms / 1000).min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: (ms % 1000 * 1_000_000) as libc::c_long,
+    };
+    // SAFETY: `word` and `time` outlive the call.
+    unsafe {
+        syscall(
+            libc::SYS_futex,
+            [word.as_ptr().addr(), op, expected as usize, (&raw const time).addr(), 0, 0],
+        )
+    };
+}
+
 /// Wakes at most `n` sleepers on `word`.
 pub fn wake(word: &AtomicU32, n: u32) {
     let op = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;

@@ -1,14 +1,15 @@
 //! The tiers of the machine as this process may use them, fastest first.
 //!
 //! Zone: control. The table is published through an epoch-based collector of our own, so readers in any thread never
-//! wait for the control thread, which replaces the table when nodes come or go. Figures keep their source, and
+//! wait for the control thread, which replaces the table. Nothing here waits for another thread, so a forked child finds it usable
+//! whatever the threads it left behind were doing. Figures keep their source, and
 //! figures that contradict each other are kept and reported, never smoothed over.
 
 use super::{hwloc, sysfs};
 use crate::arena::placement;
 use crate::sys::numa::{self, NodeMask};
-use crossbeam_epoch::{Atomic, Collector, Owned, Shared};
-use once_cell::sync::Lazy;
+use crossbeam_epoch::{Atomic, Collector, LocalHandle, Owned, Shared};
+use once_cell::race::OnceBox;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
@@ -167,13 +168,17 @@ pub fn judge(nodes: &[Node], dram: &NodeMask, device: &NodeMask, configured: boo
     TierTable { tiers, doubts }
 }
 
-static COLLECTOR: Lazy<Collector> = Lazy::new(Collector::new);
-static TABLE: Lazy<Atomic<TierTable>> = Lazy::new(Atomic::null);
+static COLLECTOR: OnceBox<Collector> = OnceBox::new();
+static TABLE: Atomic<TierTable> = Atomic::null();
+
+fn register() -> LocalHandle {
+    COLLECTOR.get_or_init(Box::default).register()
+}
 
 /// The present tiers, fastest first. Any thread; reads sysfs if nobody has yet.
 #[must_use]
 pub fn tiers() -> TierTable {
-    let handle = COLLECTOR.register();
+    let handle = register();
     let guard = handle.pin();
     let table = TABLE.load(Ordering::Acquire, &guard);
     // SAFETY: a published table is freed only after every guard pinned before its replacement is gone.
@@ -194,7 +199,7 @@ pub fn tiers() -> TierTable {
 
 /// Replaces the published table.
 pub fn publish(table: TierTable) {
-    let handle = COLLECTOR.register();
+    let handle = register();
     let guard = handle.pin();
     let old = TABLE.swap(Owned::new(table), Ordering::AcqRel, &guard);
     if !old.is_null() {
