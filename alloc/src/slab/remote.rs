@@ -118,3 +118,28 @@ impl Slab {
         self.remote_count.load(Ordering::Acquire) == 0 && self.announced.get() == self.collected.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Pool;
+    use crate::{class, heap, pagemap};
+
+    /// The two states in which a fork can leave a free: bit set but not announced, announced but not pushed.
+    #[test]
+    fn a_free_that_a_fork_cut_short_is_settled() {
+        for announced in [0, 1] {
+            let block = heap::allocate_slow(Pool::Default, class::class_of(48)).addr();
+            let offset = pagemap::offset(block).unwrap();
+            // SAFETY: the block is live and this thread's, so its slab is, and nobody else uses either.
+            let slab = unsafe { &*pagemap::slab_at(offset) };
+            let (index, live) = (slab.index_of(block).unwrap(), slab.live_blocks());
+            slab.remote(index / 64).fetch_or(1 << (index % 64), Ordering::AcqRel);
+            slab.remote_count.fetch_add(announced, Ordering::AcqRel);
+            slab.settle();
+            assert_eq!(slab.live_blocks(), live - 1);
+            assert_ne!(slab.local(index / 64).load(Ordering::Relaxed) & 1 << (index % 64), 0);
+            assert!(slab.remote_is_quiet());
+        }
+    }
+}
