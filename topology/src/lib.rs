@@ -10,6 +10,12 @@ use hwlocality::memory::attribute::MemoryAttribute;
 use hwlocality::object::TopologyObject;
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::ObjectType;
+use std::cell::Cell;
+use std::panic;
+use std::sync::Once;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
 
 /// One memory node. The layout is the interface between two libraries: a change needs a new function name.
 #[repr(C)]
@@ -35,12 +41,55 @@ pub struct Node {
 /// * `nodes` has room for `room` nodes, or `room` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn terrace_topology_v1(nodes: *mut Node, room: usize) -> isize {
-    let Some(found) = discover() else { return -1 };
+    let Some(found) = guarded(discover).flatten() else { return -1 };
     for (at, node) in found.iter().enumerate().take(room) {
         // SAFETY: `at` is below `room`, for which the caller has made room.
         unsafe { nodes.add(at).write(*node) };
     }
     found.len().cast_signed()
+}
+
+/// How long discovery may take; hwloc reads a few hundred small files.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `work` on a thread of its own. A panic there, or a hang, costs that thread, which sleeps for ever: the process is
+/// somebody else's program, and must not end because its memory could not be described. (Panics of this library abort,
+/// so there is nothing to catch; but nothing happens before the hook returns.)
+fn guarded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    static HOOK: Once = Once::new();
+    // The hook is this library's alone: it has its own copy of the standard library.
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().name() != Some(NAME) {
+                return usual(info);
+            }
+            eprintln!("terrace: hwloc failed ({info}); going on with what the kernel says");
+            GIVEN_UP.with(|give_up| drop(give_up.take()));
+            loop {
+                thread::park();
+            }
+        }));
+    });
+    let (send, receive) = mpsc::channel();
+    let (give_up, gave_up) = mpsc::channel::<()>();
+    let run = move || {
+        GIVEN_UP.with(|mine| mine.set(Some(give_up)));
+        let _ = send.send(work());
+        GIVEN_UP.with(|mine| drop(mine.take()));
+    };
+    thread::Builder::new().name(NAME.into()).spawn(run).ok()?;
+    // Nothing is ever sent here: it ends when the thread is done, one way or the other.
+    let _ = gave_up.recv_timeout(PATIENCE);
+    receive.try_recv().ok()
+}
+
+/// The name of the thread that asks hwloc.
+const NAME: &str = "terrace-hwloc";
+
+thread_local! {
+    /// Dropped when the thread has given up.
+    static GIVEN_UP: Cell<Option<Sender<()>>> = const { Cell::new(None) };
 }
 
 /// Every memory node, by number.
@@ -100,6 +149,26 @@ mod tests {
         let nodes = discover().expect("hwloc reads this machine");
         assert!(nodes.iter().map(|node| node.capacity).sum::<u64>() > 64 << 20, "{nodes:?}");
         assert!(nodes.is_sorted_by_key(|node| node.id));
+    }
+
+    #[test]
+    fn a_panic_in_discovery_is_no_more_than_an_answer_that_is_missing() {
+        // In a process of its own: the thread that sleeps in the panic hook would keep the test harness from taking it back.
+        const MARK: &str = "TOPOLOGY_PANIC_TEST";
+        if std::env::var_os(MARK).is_some() {
+            let begin = std::time::Instant::now();
+            let answers = (guarded(|| -> u32 { panic!("as a test") }), guarded(|| 7));
+            std::process::exit(if answers == (None, Some(7)) && begin.elapsed() < PATIENCE / 2 {
+                0
+            } else {
+                1
+            });
+        }
+        let mut again = std::process::Command::new(std::env::current_exe().expect("this test"));
+        again.args(["a_panic_in_discovery", "--nocapture"]).env(MARK, "1");
+        let output = again.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("terrace: hwloc failed"), "{said}");
     }
 
     #[test]
