@@ -2,8 +2,8 @@
 //!
 //! Data, budgets and the agreement of the two views are never negotiable. How soon a hot set is found depends on how fast the emulated
 //! machine runs, which on a shared machine halves and doubles from one minute to the next. So the goals come in two sizes:
-//! `full`, what is claimed and what `make demo` shows, and `loose` (`TERRACE_TEST_GOALS=loose`) for tests that run on any machine: that a new
-//! hot set comes at all (a shift leaves some 5 % of it in DRAM), and more of the oracle's share than chance placement (0.37).
+//! `full`, what is claimed and what `make demo` shows, and `loose` (`TERRACE_TEST_GOALS=loose`) for tests that run on any machine: that most of a
+//! new hot set comes (a shift leaves a third of it in DRAM by chance), and far more of the oracle's share than chance placement (0.37).
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ pub struct Goals {
 }
 
 const FULL: Goals = Goals { hot_share: 0.8, hot_seconds: 60.0, of_oracle: 0.9, ping_pong: 0.02 };
-const LOOSE: Goals = Goals { hot_share: 0.15, hot_seconds: 60.0, of_oracle: 0.5, ping_pong: 1.0 };
+const LOOSE: Goals = Goals { hot_share: 0.5, hot_seconds: 60.0, of_oracle: 0.8, ping_pong: 0.5 };
 
 /// The goals that the environment asks for.
 pub fn goals() -> &'static Goals {

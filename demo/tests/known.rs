@@ -41,7 +41,7 @@ fn compare_with_counts(outcome: &Outcome, windows: usize) {
 }
 
 #[test]
-fn a_c_program_gets_nine_tenths_of_what_dram_could_serve() {
+fn a_c_program_finds_what_it_uses_in_dram() {
     let outcome = machine(1024, 512)
         .file(JUDGE)
         .file(workload("known", &["-lm"]))
@@ -59,7 +59,7 @@ fn a_c_program_gets_nine_tenths_of_what_dram_could_serve() {
 }
 
 #[test]
-fn a_rust_program_gets_nine_tenths_of_what_dram_could_serve() {
+fn a_rust_program_finds_what_it_uses_in_dram() {
     let outcome = machine(1024, 512)
         .file(JUDGE)
         .file(env!("CARGO_BIN_EXE_terrace-demo-known"))

@@ -52,7 +52,7 @@ const WORTH: u64 = 6;
 /// How many answers a page are to be had in a hurry.
 const LOOKS: u64 = 4;
 /// Rounds in a row at a slower pace after which that pace is the usual one.
-const ACCUSTOMED: u8 = 5;
+const ACCUSTOMED: u8 = 4;
 
 enum Phase {
     Idle { until: u64 },
@@ -222,7 +222,7 @@ impl<K: Kernel> Refs<K> {
         let pace = pace::of(map, &self.seen, cleared);
         let mut tally = Tally::default();
         let mut last = (0, Window::new(self.window));
-        for (mapping, now) in self.seen.iter().filter(|_| pace != Pace::Asleep) {
+        for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
             if *now != last.0 {
                 last = (*now, pace.apply(Window::new(now.saturating_sub(cleared))));
             }

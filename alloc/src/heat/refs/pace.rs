@@ -20,6 +20,8 @@ const KNOWN: i32 = 3 * OCTAVE / 2;
 const USUAL: i32 = 3 * OCTAVE / 4;
 /// Slowest pace that is made out.
 const SLOWEST: i32 = -6 * OCTAVE;
+/// A pace is made out to half an octave or so; a round that was slower than this would set its pages apart from all others.
+const USEFUL: i32 = -2 * OCTAVE;
 
 /// The pace of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,15 @@ pub(super) enum Pace {
 }
 
 impl Pace {
+    /// Whether answers of such a round are worth having.
+    pub(super) fn is_useful(self) -> bool {
+        match self {
+            Pace::Usual => true,
+            Pace::Slow(by) => by >= USEFUL,
+            Pace::Asleep => false,
+        }
+    }
+
     /// The window that a window of this length amounts to.
     pub(super) fn apply(self, window: Window) -> Window {
         match self {
