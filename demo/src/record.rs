@@ -3,8 +3,9 @@
 //! Zone: control (a program of its own).
 
 use std::io::{self, Write};
-use std::sync::Mutex;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use crate::json::Line;
 
@@ -35,7 +36,7 @@ impl Record {
     /// # Errors
     /// When nobody reads any more.
     pub fn put(&self, line: Line) -> io::Result<()> {
-        let mut out = self.out.lock().unwrap_or_else(|e| e.into_inner());
+        let mut out = self.out.lock();
         writeln!(out, "{}", line.finish())?;
         out.flush()
     }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufRead};
 use std::sync::mpsc::{self, TryRecvError};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use terrace::Terrace;
 use terrace_demo::keyspace::mix;
 
@@ -62,7 +62,7 @@ fn main() -> io::Result<()> {
     if !(BLOCK..=MOST).contains(&count) {
         return Err(io::Error::other("between 1 and 512 MiB"));
     }
-    let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut program = PROGRAM.lock();
     program.count = count;
     program.objects.iter_mut().take(count).enumerate().for_each(|(i, place)| *place = Some(object(i)));
     program.table.iter_mut().enumerate().for_each(|(entry, i)| *i = (entry % count) as u32);
