@@ -5,7 +5,7 @@ mod support;
 
 use lab::{Mark, Outcome};
 use std::time::Duration;
-use support::{machine, workload};
+use support::{machine, optimised, workload};
 use terrace_demo::json::{self, Value};
 
 const JUDGE: &str = env!("CARGO_BIN_EXE_terrace-demo-judge");
@@ -73,7 +73,7 @@ fn a_c_program_finds_what_it_uses_in_dram() {
 fn a_rust_program_finds_what_it_uses_in_dram() {
     let outcome = machine(1024, 512)
         .file(JUDGE)
-        .file(env!("CARGO_BIN_EXE_terrace-demo-known"))
+        .file(optimised("terrace-demo-known"))
         .count_accesses(true)
         .timeout(LIMIT)
         .run(&format!(

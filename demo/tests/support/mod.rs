@@ -26,6 +26,17 @@ pub(crate) fn shipped() -> &'static Path {
     })
 }
 
+/// A Rust program of this crate as a user would build it: with optimisation, and Terrace in it likewise. (The tests' own profile makes the
+/// tracker, which is part of the program, too slow to follow it.)
+pub(crate) fn optimised(program: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's target directory");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--profile", "tools", "--quiet", "-p", "terrace-demo", "--bin", program]);
+    cargo.arg("--target-dir").arg(target).current_dir(workspace());
+    assert!(cargo.status().expect("cargo runs").success(), "{program} does not build");
+    target.join("tools").join(program)
+}
+
 /// What the tracker may take of a core in the lab, where its system calls cost some ten times what they do on hardware, in percent.
 const TRACKER_CPU: &str = "10";
 
