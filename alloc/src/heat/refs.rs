@@ -97,6 +97,8 @@ pub struct Refs<K> {
     habits: Habits,
     /// Rounds in a row that were slower than usual, and by how much on average.
     slow: (u8, i32),
+    /// When the last round began.
+    began: u64,
     wanted: Vec<u32>,
     /// The mappings of a round, and when each was read.
     seen: Vec<(Mapping, u64)>,
@@ -127,6 +129,7 @@ impl<K: Kernel> Refs<K> {
             looked_at: 0,
             habits: Habits::new(),
             slow: (0, 0),
+            began: 0,
             wanted: Vec::new(),
             seen: Vec::new(),
         }
@@ -221,7 +224,7 @@ impl<K: Kernel> Refs<K> {
         })?;
         let took = self.kernel.clock().0.saturating_sub(begin);
         let pace = pace::of(map, &self.seen, cleared);
-        let mut tally = Tally::default();
+        let mut tally = Tally { since: std::mem::replace(&mut self.began, cleared), ..Tally::default() };
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
             if *now != last.0 {

@@ -32,6 +32,10 @@ pub(super) struct Tally {
     pub(super) mappings: u32,
     /// Answers of mappings of a single page.
     pub(super) singles: u32,
+    /// When the round before this one began: what was seen since then says little new about the program's habits.
+    pub(super) since: u64,
+    /// The extent that the last single page belongs to, and whether it had not been seen since then.
+    pub(super) fresh: (usize, bool),
     /// Where the last mapping's extent was found; mappings come by ascending address.
     pub(super) cursor: usize,
 }
@@ -81,6 +85,10 @@ impl Tally {
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
             let (mut expected, mut variance, mut known) = (0.0f64, 0.0f64, 0u32);
             let single = to - from == 1;
+            if self.fresh.0 != extent.view.base {
+                self.fresh = (extent.view.base, extent.zoomed <= self.since);
+            }
+            let fresh = self.fresh.1;
             for i in from..to {
                 if !extent.is_live(i) {
                     continue;
@@ -100,7 +108,7 @@ impl Tally {
                     variance += p * (1.0 - p);
                     known += 1;
                     let unlikely = p.min(1.0 - p);
-                    if exact && unlikely < 0.15 {
+                    if exact && fresh && unlikely < 0.15 {
                         self.expected += unlikely;
                         self.contradictions += u32::from((touched > 0) != (p > 0.5));
                     }

@@ -8,6 +8,9 @@ use super::answer::Tally;
 
 /// So many contradictions in excess of the usual are a change of habits.
 const ENOUGH: f64 = 80.0;
+/// How many times the usual number of contradictions is still no excess. Small rounds at rest and large ones in a hurry are
+/// measured alike.
+const USUALLY: f64 = 1.7;
 /// A distance from the prediction, in standard deviations squared, that is never usual.
 const FAR: f64 = 4.0;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
@@ -47,7 +50,7 @@ impl Habits {
     /// Judges a round that ended at `now`.
     pub(super) fn judge(&mut self, tally: &Tally, now: u64) -> Verdict {
         let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
-        self.excess = (self.excess + seen - 1.4 * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
+        self.excess = (self.excess + seen - USUALLY * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
         if expected > 2.0 {
             self.usual += 0.02 * ((seen / expected).min(2.0 * self.usual) - self.usual);
         }
