@@ -39,7 +39,8 @@ pub mod sync;
 pub mod sys;
 pub mod tier;
 
-pub use api::hint::{AdviseError, Hint, Terrace, TierAlloc, advise, node_of};
+pub use api::global::{Terrace, TierAlloc};
+pub use api::hint::{AdviseError, Hint, advise, node_of};
 pub use api::raw;
 pub use heap::HeapStats;
 #[cfg(feature = "invariants")]

@@ -21,8 +21,8 @@ const UPPER: [(&str, &[&str]); 8] = [
     ("heat", &["tier"]),
     ("mover", &["tier"]),
     ("policy", &["tier", "heat", "mover"]),
-    // The background thread drives the tiering wing; what users call drives everything.
-    ("control", &["tier", "heat", "mover", "policy"]),
+    // The background thread drives the tiering wing, and tells the heap that it is no thread of the program; what users call drives everything.
+    ("control", &["tier", "heat", "mover", "policy", "heap"]),
     ("api", &["slab", "heap", "tier", "heat", "mover", "policy", "control"]),
 ];
 

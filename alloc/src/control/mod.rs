@@ -17,6 +17,7 @@ use self::system::{Process, System};
 use self::tick::Plane;
 use crate::arena::{self, placement};
 use crate::config::{self, Config, StatsChoice, TrackerChoice};
+use crate::heap;
 use crate::heat::tracker;
 use crate::mover::batch;
 use crate::tier::{mode, topology};
@@ -126,6 +127,7 @@ fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
 
 /// The thread. It ends with the process.
 fn run() {
+    heap::become_own();
     let config = config::get();
     let mut system = Process(batch::Linux);
     let (dram, device) = system.nodes();

@@ -26,7 +26,7 @@ pub(crate) use large::{allocate_large, large_usable, resize_large};
 pub(crate) use purge::trim;
 pub(crate) use refill::{allocate_slow, allocate_small_in};
 pub(crate) use release::{free_slow, report};
-pub(crate) use thread::attached;
+pub(crate) use thread::{attached, become_own, on_own_thread};
 #[cfg(feature = "invariants")]
 pub use walk::check_invariants;
 
@@ -120,6 +120,8 @@ unsafe impl Sync for Sentinel {}
 pub(crate) static EMPTY: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
 /// The slot's value after the thread's heap was abandoned; late allocations go to a shared heap.
 static DEAD: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+/// The slot's value in the control thread.
+static OWN: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
 
 /// What the thread slot holds: this thread's heap, or a sentinel.
 #[inline(always)]

@@ -3,7 +3,7 @@
 //! Zone: cold. The hook for a thread's end is a pthread key with a destructor: it is handed the heap, needs no thread-local of
 //! Rust's, and leaves the thread usable, because other destructors and libc itself free (and allocate) after it.
 
-use super::{DEAD, EMPTY, Heap, abandon, boot, slot_heap};
+use super::{DEAD, EMPTY, Heap, OWN, Sentinel, abandon, boot, slot_heap};
 use crate::arch::slot;
 use core::ffi::c_void;
 use core::ptr;
@@ -21,13 +21,20 @@ pub(crate) fn make_key() {
     }
 }
 
-/// This thread's heap, made or adopted if it has none yet; `None` after the thread's end has begun, or without memory.
+/// Whether the slot holds `sentinel`.
+#[inline]
+fn slot_is(sentinel: &Sentinel) -> bool {
+    ptr::eq(slot_heap(), sentinel.0.get())
+}
+
+/// This thread's heap, made or adopted if it has none yet; `None` after the thread's end has begun, in the thread of our own, or
+/// without memory.
 pub(super) fn attach() -> Option<*mut Heap> {
     let heap = slot_heap();
-    if ptr::eq(heap, DEAD.0.get()) {
+    if slot_is(&DEAD) || slot_is(&OWN) {
         return None;
     }
-    if !ptr::eq(heap, EMPTY.0.get()) {
+    if !slot_is(&EMPTY) {
         return Some(heap);
     }
     if !boot::ready() {
@@ -47,7 +54,23 @@ pub(super) fn attach() -> Option<*mut Heap> {
 /// The heap of this thread if it has one.
 pub(crate) fn attached() -> Option<*mut Heap> {
     let heap = slot_heap();
-    (!ptr::eq(heap, EMPTY.0.get()) && !ptr::eq(heap, DEAD.0.get())).then_some(heap)
+    (!slot_is(&EMPTY) && !slot_is(&DEAD) && !slot_is(&OWN)).then_some(heap)
+}
+
+/// Makes the calling thread one of our own: it has no heap, and what libc allocates in it comes from the shared one.
+pub(crate) fn become_own() {
+    let heap = attached();
+    slot::set(OWN.0.get().cast());
+    if let Some(heap) = heap {
+        // The thread's start may have allocated. Its key's destructor will find another heap in the slot.
+        abandon::abandon(heap);
+    }
+}
+
+/// Whether this is a thread of our own.
+#[inline]
+pub(crate) fn on_own_thread() -> bool {
+    slot_is(&OWN)
 }
 
 /// The key's destructor.
