@@ -5,7 +5,7 @@
 //! copies). A query costs 0.1 to 0.5 µs a page.
 
 use super::system::System;
-use crate::heat::duty::Duty;
+use crate::heat::duty::{Duty, Haste};
 use crate::heat::map::{HeatMap, PAGES, Place};
 use crate::sys::numa::NodeMask;
 
@@ -71,7 +71,7 @@ impl Census {
                 self.ask(map, self.cursor, system, device);
             }
             let after = system.now();
-            let pause = self.duty.charge(after, after.saturating_sub(before), false);
+            let pause = self.duty.charge(after, after.saturating_sub(before), Haste::Rest);
             self.rotate_at = after + pause.max(FULL_PERIOD * share as u64 / n as u64);
         }
         left

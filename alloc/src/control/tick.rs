@@ -181,8 +181,7 @@ impl Plane {
         if std::mem::take(&mut self.moves_lately) > pages / 500 {
             self.last_move = now;
         }
-        let moves = self.stats.promoted + self.stats.demoted + self.stats.evicted;
-        self.brake.adjust(now, moves, self.regrets, pages);
+        self.brake.adjust(now, self.stats.promoted, self.regrets, pages);
     }
 
     fn level(&self, now: u64) -> Level {
@@ -229,6 +228,7 @@ impl Plane {
             now,
             arenas: &arenas,
             dram_share: level.dram_budget as f64 / total as f64,
+            cut: self.planner.cut(),
             unsettled: growing || self.unsettled(now),
         };
         match self.tracker.poll(&mut self.map, &look) {

@@ -34,7 +34,7 @@ mod tests {
             |n: usize| ExtentView { index: n as u32, base: n << 21, pool: Pool::Default, live: 1, birth: 1 };
         map.sync(0, |f| f(view(1)));
         map.sync(9_000_000_000, |f| [1, 2].into_iter().for_each(|n| f(view(n))));
-        let look = Look { now: 12_000_000_000, arenas: &[], dram_share: 0.3, unsettled: true };
+        let look = Look { now: 12_000_000_000, arenas: &[], dram_share: 0.3, cut: 0, unsettled: true };
         AllocEvents.poll(&mut map, &look).unwrap();
         let rate: Vec<_> = map.extents().iter().map(|e| e.effective(0, look.now)).collect();
         assert!(rate[0] < rate[1]);

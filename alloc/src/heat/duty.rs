@@ -2,7 +2,7 @@
 //!
 //! Zone: control. All follows from one number, the share of a core that a tracker may take over time. A bucket of
 //! processor time fills at that share and holds [`SAVINGS`] seconds of it. A program of steady habits is watched at two
-//! thirds of the share; when its habits have just changed, the tracker takes [`PEAK`] times the share as long as there is
+//! thirds of the share, at all of it while pages seem to be misplaced; when its habits have just changed, the tracker takes [`PEAK`] times the share as long as there is
 //! credit, and [`OWING`] times as long as the closer look lasts, but never more than [`MOST`]. A change of habits fills
 //! the bucket, but not more often than every [`REFILL`]: with the default share of 3 %, a program that never settles costs
 //! a fifth of a core at worst.
@@ -20,6 +20,17 @@ const SAVINGS: f64 = 400e9;
 /// Shortest time between two refills, in ns.
 const REFILL: u64 = 60_000_000_000;
 
+/// How much reason there is to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Nothing changes.
+    Rest,
+    /// Pages seem to be on the wrong side: the whole share is used.
+    Keen,
+    /// Habits have changed.
+    Hurry,
+}
+
 /// The bucket.
 pub struct Duty {
     share: f64,
@@ -35,16 +46,17 @@ impl Duty {
     }
 
     /// Charges `cost` ns that ended at `now`; answers how long to pause before the next step of the same kind.
-    pub fn charge(&mut self, now: u64, cost: u64, hurry: bool) -> u64 {
+    pub fn charge(&mut self, now: u64, cost: u64, haste: Haste) -> u64 {
         let elapsed = now.saturating_sub(self.filled) as f64;
         // What is done without credit is not charged later: a look that is due is finished, slowly.
         let saved = (self.credit + elapsed * self.share).min(SAVINGS * self.share);
         self.credit = (saved - cost as f64).max(0.0);
         self.filled = now;
-        let times = match (hurry, self.credit > 0.0) {
-            (true, true) => PEAK,
-            (true, false) => OWING,
-            (false, _) => IDLE,
+        let times = match (haste, self.credit > 0.0) {
+            (Haste::Hurry, true) => PEAK,
+            (Haste::Hurry, false) => OWING,
+            (Haste::Keen, _) => 1.0,
+            (Haste::Rest, _) => IDLE,
         };
         (cost as f64 * (1.0 / (self.share * times).min(MOST) - 1.0)) as u64
     }
@@ -68,12 +80,12 @@ mod tests {
 
     const SHARE: f64 = 0.03;
 
-    fn run(mut now: u64, duty: &mut Duty, cost: u64, until: u64, hurry: bool) -> u64 {
+    fn run(mut now: u64, duty: &mut Duty, cost: u64, until: u64, haste: Haste) -> u64 {
         let mut spent = 0;
         while now < until {
             now += cost;
             spent += cost;
-            now += duty.charge(now, cost, hurry);
+            now += duty.charge(now, cost, haste);
         }
         spent
     }
@@ -81,21 +93,21 @@ mod tests {
     #[test]
     fn a_hurry_without_end_takes_a_tenth() {
         let hour = 3_600_000_000_000;
-        let spent = run(0, &mut Duty::new(0, SHARE), 30_000_000, hour, true);
+        let spent = run(0, &mut Duty::new(0, SHARE), 30_000_000, hour, Haste::Hurry);
         assert!((spent as f64) < hour as f64 * SHARE * OWING + SAVINGS * SHARE + 1e9);
     }
 
     #[test]
     fn a_rested_tracker_may_hurry_for_a_while() {
-        let spent = run(0, &mut Duty::new(0, SHARE), 30_000_000, 8_000_000_000, true);
+        let spent = run(0, &mut Duty::new(0, SHARE), 30_000_000, 8_000_000_000, Haste::Hurry);
         assert!(spent as f64 / 8e9 > 0.3, "{spent}");
     }
 
     #[test]
     fn a_change_of_habits_fills_the_bucket_but_not_twice_in_a_minute() {
         let mut duty = Duty::new(0, SHARE);
-        let peak = |duty: &mut Duty, now| duty.charge(now, 1_000_000, true) < 2_000_000;
-        duty.charge(1, 20_000_000_000, true);
+        let peak = |duty: &mut Duty, now| duty.charge(now, 1_000_000, Haste::Hurry) < 2_000_000;
+        duty.charge(1, 20_000_000_000, Haste::Hurry);
         duty.refill(REFILL / 2);
         assert!(!peak(&mut duty, 2));
         duty.refill(REFILL);
@@ -104,13 +116,13 @@ mod tests {
 
     #[test]
     fn at_rest_it_takes_a_fiftieth() {
-        let spent = run(0, &mut Duty::new(0, SHARE), 5_000_000, 100_000_000_000, false);
+        let spent = run(0, &mut Duty::new(0, SHARE), 5_000_000, 100_000_000_000, Haste::Rest);
         assert!(spent as f64 / 100e9 <= 0.0202);
     }
 
     #[test]
     fn however_large_its_share_half_a_core_is_the_most() {
-        let spent = run(0, &mut Duty::new(0, 0.5), 30_000_000, 100_000_000_000, true);
+        let spent = run(0, &mut Duty::new(0, 0.5), 30_000_000, 100_000_000_000, Haste::Hurry);
         assert!((0.45..0.51).contains(&(spent as f64 / 100e9)), "{spent}");
     }
 }

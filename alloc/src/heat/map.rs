@@ -83,6 +83,21 @@ impl Page {
     }
 }
 
+/// What an extent as a whole usually does; for the tracker that sees extents as wholes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usual {
+    /// The rate code that explains the share of its pages that is touched in a window.
+    pub rate: u16,
+    /// The rate code of one touch a window: how long those windows were.
+    pub unit: u16,
+    /// Mean distance of one window from the usual, in code units.
+    pub swing: u16,
+    /// Windows that this was learnt from, up to 255.
+    pub windows: u8,
+    /// Windows in a row that were out of the ordinary.
+    pub odd: u8,
+}
+
 /// One live extent.
 pub struct Extent {
     /// What `arena` said last.
@@ -103,8 +118,10 @@ pub struct Extent {
     pub touched: u16,
     /// Pages in memory then; 0 = no such answer yet.
     pub present: u16,
-    /// How far the last whole-extent answer lay from what the map predicted, in standard deviations.
-    pub surprise: f32,
+    /// When the last of these answers came.
+    pub answered: u64,
+    /// What it usually does as a whole.
+    pub usual: Usual,
     /// The pages.
     pub pages: [Page; PAGES],
 }
@@ -121,7 +138,8 @@ impl Extent {
             zoomed: 0,
             touched: 0,
             present: 0,
-            surprise: 0.0,
+            answered: 0,
+            usual: Usual::default(),
             pages: [Page::default(); PAGES],
         })
     }

@@ -25,6 +25,8 @@ const ANY: f64 = 4.0;
 const DRIFT: f64 = 0.08;
 /// Units of [`Estimate::doubt`] in an octave.
 pub const FINE: i32 = 32;
+/// The doubt about a page whose program has changed its habits, in octaves.
+const UNSETTLED: i32 = 2;
 /// The doubt about a page of which nothing is known but what its neighbours do, in octaves.
 pub const IGNORANT: i32 = 3;
 
@@ -73,7 +75,7 @@ impl Estimate {
 
     /// The habits of the program have changed: what was known is a guess.
     pub fn unsettle(&mut self) {
-        self.doubt = self.doubt.max((IGNORANT * FINE) as u8);
+        self.doubt = self.doubt.max((UNSETTLED * FINE) as u8);
         self.trail &= 0xf;
     }
 
@@ -392,7 +394,7 @@ mod tests {
         let mut e = Estimate::default();
         (0..30).for_each(|_| w.hit(&mut e));
         e.unsettle();
-        assert_eq!((e.seen(), e.deviation()), (0, IGNORANT * OCTAVE));
+        assert_eq!((e.seen(), e.deviation()), (0, UNSETTLED * OCTAVE));
         (0..2).for_each(|_| w.miss(&mut e));
         assert!(e.rate < w.unit_code());
     }

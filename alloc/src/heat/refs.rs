@@ -11,7 +11,8 @@
 //! The window is kept at the length in which the marginal page, the one that just fits in DRAM, is touched about
 //! once: longer, and all pages look alike. The pause keeps the tracker within its [`Duty`]. Clearing costs 0.1 to 0.5 µs a
 //! page of the whole process, and so does walking it to read; a mapping takes 4 µs to read and 2.5 µs to cut. What a round
-//! teaches is judged twice before it is believed: at what [`pace`] the program ran, and whether its [`habits`] are the same.
+//! teaches is judged twice before it is believed: at what [`pace`] the program ran, and whether its [`habits`] are the same;
+//! so are extents as [`wholes`].
 //!
 //! Clearing holds the address space lock of the process: a page fault of the program may wait for it, on kernels that
 //! have no lock per mapping (before 6.4).
@@ -22,14 +23,16 @@ mod kernel;
 mod layout;
 mod pace;
 mod smaps;
+mod wholes;
 mod zoom;
 
 use self::answer::Tally;
-use self::habits::{Habits, Verdict};
+use self::habits::Habits;
 use self::layout::Layout;
 use self::pace::Pace;
+use self::wholes::Shift;
 use self::zoom::ZoomSet;
-use super::duty::Duty;
+use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
 use super::rate::Window;
 use super::tracker::{Look, Polled, Tracker};
@@ -41,15 +44,14 @@ pub use smaps::Mapping;
 const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
 /// The first window.
 const FIRST_WINDOW: u64 = 40_000_000;
-/// Rounds at rest come no more often than this.
+/// Rounds at rest come no more often than this, and those that look at contested pages.
 const REST: u64 = 1_000_000_000;
+const KEEN: u64 = 100_000_000;
 /// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
 /// While nothing changes it uses no more.
 const LEAST_SEGMENTS: usize = 640;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
-const SPREAD: u64 = 4;
-/// Forgetting all references should cost less than a third of reading some: clearing walks the pages, and so does reading.
-const WORTH: u64 = 6;
+const SPREAD: u64 = 2;
 /// How many answers a page are to be had in a hurry.
 const LOOKS: u64 = 4;
 /// Rounds in a row at a slower pace after which that pace is the usual one.
@@ -95,6 +97,8 @@ pub struct Refs<K> {
     present: u64,
     looked_at: u64,
     habits: Habits,
+    /// Pages that may belong on either side, when last looked at; 0 when that is too few to matter.
+    contested: u64,
     /// Rounds in a row that were slower than usual, and by how much on average.
     slow: (u8, i32),
     /// When the last round began.
@@ -128,6 +132,7 @@ impl<K: Kernel> Refs<K> {
             present: 0,
             looked_at: 0,
             habits: Habits::new(),
+            contested: 0,
             slow: (0, 0),
             began: 0,
             wanted: Vec::new(),
@@ -152,10 +157,10 @@ impl<K: Kernel> Refs<K> {
         2 * self.per_clear + LEAST_SEGMENTS as u64 * self.per_mapping
     }
 
-    /// Mappings that a visit may use. Reading them should not take much longer than the window, lest those read last
-    /// have all been touched; but what a round costs at least is to be worth its while.
+    /// Mappings that a visit may use. They are read one after the other, and those read last should not all have been touched by then.
+    /// But walking the pages takes its time in any case.
     fn affordable(&self) -> usize {
-        let time = (SPREAD * self.window).max(WORTH * self.per_clear);
+        let time = (SPREAD * self.watched).max(self.per_clear);
         ((time / self.per_mapping) as usize).clamp(LEAST_SEGMENTS, self.most.max(LEAST_SEGMENTS))
     }
 
@@ -193,8 +198,9 @@ impl<K: Kernel> Refs<K> {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry { self.affordable() } else { LEAST_SEGMENTS };
-            self.zoom.fill(map, look.now, self.alarmed, unit_rate, most.min(spare.saturating_sub(coarse)));
+            let most = if hurry || self.contested > 0 { self.affordable() } else { LEAST_SEGMENTS };
+            let view = zoom::View { now: look.now, since: self.alarmed, unit: unit_rate, cut: look.cut };
+            self.contested = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
         }
         if let Err(e) = self.cut() {
             if e != Errno(libc::ENOMEM) {
@@ -224,7 +230,8 @@ impl<K: Kernel> Refs<K> {
         })?;
         let took = self.kernel.clock().0.saturating_sub(begin);
         let pace = pace::of(map, &self.seen, cleared);
-        let mut tally = Tally { since: std::mem::replace(&mut self.began, cleared), ..Tally::default() };
+        let since = std::mem::replace(&mut self.began, cleared);
+        let mut tally = Tally { round: cleared, since, ..Tally::default() };
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
             if *now != last.0 {
@@ -234,6 +241,7 @@ impl<K: Kernel> Refs<K> {
                 self.zoom.refine(addr, pages, touched);
             });
         }
+        let shift = if pace.is_useful() { wholes::compare(map, cleared) } else { Shift::default() };
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
         if tally.mappings > 100 {
@@ -247,25 +255,46 @@ impl<K: Kernel> Refs<K> {
         self.zoom.end_round(map);
         self.get_used_to(pace, map);
         self.eager = self.eager.saturating_sub(u64::from(tally.singles));
-        let verdict = self.habits.judge(&tally, now);
-        let surprised = verdict == Verdict::Changed;
-        if surprised {
+        let shifted = shift.matters(shift.changed);
+        let changed = self.habits.have_changed(&tally, pace, now);
+        if changed {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
             pages.for_each(|p| p.heat.unsettle());
         }
         self.present = self.present.max(tally.present);
-        if surprised || self.present > self.looked_at * 5 / 4 {
+        if changed || self.present > self.looked_at * 5 / 4 {
             self.looked_at = self.present;
             self.eager = self.present * LOOKS;
             self.alarmed = now;
             self.habits.restart(now);
             self.duty.refill(now);
+        } else if shift.changed > 0 {
+            self.eager += shift.changed * LOOKS;
+            if shifted {
+                // What has changed inside the others does not show in them as wholes: one visit each.
+                self.eager += self.present.saturating_sub(shift.changed) * u64::from(zoom::ROUNDS);
+                self.alarmed = now;
+                self.habits.restart(now);
+                self.duty.refill(now);
+            }
+            self.eager = self.eager.min(self.present * LOOKS);
         }
-        let hurry = self.eager > 0 || !self.calibrated || verdict == Verdict::Suspect;
-        let pause = self.duty.charge(now, cost, hurry);
+        let surprised = changed || shifted;
+        let hurry = self.eager > 0 || !self.calibrated || shift.matters(shift.odd);
+        let haste = match () {
+            () if hurry => Haste::Hurry,
+            () if self.contested > 0 => Haste::Keen,
+            () => Haste::Rest,
+        };
+        let pause = self.duty.charge(now, cost, haste);
         // When the hurry is over, what it cost must not put off the rounds that notice the next change.
-        let wake = now + if hurry { pause } else { pause.min(self.duty.rest(self.rest_cost())).max(REST) };
+        let wake = now
+            + match haste {
+                Haste::Hurry => pause,
+                Haste::Keen => pause.max(KEEN),
+                Haste::Rest => pause.min(self.duty.rest(self.rest_cost())).max(REST),
+            };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
     }

@@ -21,6 +21,8 @@ pub struct Look<'a> {
     pub arenas: &'a [ArenaView],
     /// The share of the heap that may be in DRAM, 0 to 1: the rates around this quantile are the ones to tell apart.
     pub dram_share: f64,
+    /// The rate code that separates what should be in DRAM from what should not; 0 = not known.
+    pub cut: u16,
     /// Pages were moved lately or want to be: spend more.
     pub unsettled: bool,
 }
@@ -176,8 +178,10 @@ mod tests {
     fn two_trackers_are_each_polled_at_their_own_pace() {
         let mut both = Both { refs: Box::new(Named("r", 7)), writes: Box::new(Named("w", 11)), next: (0, 0) };
         let mut map = HeatMap::new();
-        let mut at =
-            |now| both.poll(&mut map, &Look { now, arenas: &[], dram_share: 0.5, unsettled: false }).unwrap();
+        let mut at = |now| {
+            both.poll(&mut map, &Look { now, arenas: &[], dram_share: 0.5, cut: 0, unsettled: false })
+                .unwrap()
+        };
         assert_eq!(at(0), Polled { wake: 7, answered: true, surprised: false, cost: 2 });
         assert_eq!(at(7), Polled { wake: 11, answered: true, surprised: false, cost: 1 });
         assert_eq!(at(11), Polled { wake: 14, answered: false, surprised: false, cost: 1 });

@@ -7,7 +7,7 @@
 //! Beside a tracker that sees reads, an unwritten page is no evidence; alone, it is the only one there is.
 
 use super::clock::{now_ns, thread_cpu_ns};
-use super::duty::Duty;
+use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES, Place};
 use super::rate::Window;
 use super::tracker::{Look, Polled, Tracker};
@@ -183,7 +183,8 @@ impl<K: Kernel> Tracker for Writes<K> {
         let pages = self.scan(map, look)?;
         let cost = self.kernel.clock().1.saturating_sub(before);
         let burden = (pages as f64 * FAULT_NS / BURDEN) as u64;
-        let pause = self.duty.charge(look.now, cost, look.unsettled).max(burden);
+        let haste = if look.unsettled { Haste::Hurry } else { Haste::Rest };
+        let pause = self.duty.charge(look.now, cost, haste).max(burden);
         self.next = look.now + pause.clamp(*PAUSE.start(), *PAUSE.end());
         Ok(Polled { wake: self.next, answered: pages > 0, surprised: false, cost })
     }
@@ -239,7 +240,7 @@ mod tests {
         }];
         let mut now = 1;
         for _ in 0..5 {
-            let look = Look { now, arenas: &arenas, dram_share: 0.5, unsettled: true };
+            let look = Look { now, arenas: &arenas, dram_share: 0.5, cut: 0, unsettled: true };
             now = tracker.poll(&mut map, &look).unwrap().wake;
         }
         map

@@ -50,7 +50,9 @@ impl Rules<'_> {
 /// The hysteresis: widened by ping-pong, and when there is little left to gain; narrow when the program has changed.
 pub struct Brake {
     eighths: u16,
-    moves: u64,
+    /// Whether little moved in the last period.
+    quiet: bool,
+    promoted: u64,
     returns: u64,
     since: u64,
 }
@@ -64,7 +66,7 @@ const BRAKE_PERIOD: u64 = 10_000_000_000;
 
 impl Default for Brake {
     fn default() -> Self {
-        Brake { eighths: *BRAKE.start(), moves: 0, returns: 0, since: 0 }
+        Brake { eighths: *BRAKE.start(), quiet: false, promoted: 0, returns: 0, since: 0 }
     }
 }
 
@@ -74,31 +76,29 @@ impl Brake {
         self.eighths * (OCTAVE as u16 / 8)
     }
 
-    /// Whether moves have become a trickle.
-    pub fn settled(&self) -> bool {
-        self.eighths >= SETTLED
-    }
-
-    /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon.
+    /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon; when moves have
+    /// become a trickle, they are not.
     pub fn hold(&self) -> u64 {
-        if self.settled() { 2 * PING_PONG } else { LEARNING }
+        if self.quiet { 2 * PING_PONG } else { LEARNING }
     }
 
     /// The program has changed: what was settled no longer is.
     pub fn release(&mut self) {
-        self.eighths = *BRAKE.start();
+        (self.eighths, self.quiet) = (*BRAKE.start(), false);
     }
 
-    /// Takes the running totals of moves and of moves back, and how many pages DRAM holds.
-    pub fn adjust(&mut self, now: u64, moves: u64, returns: u64, dram_pages: u64) {
+    /// Takes the running totals of promotions and of moves back, and how many pages DRAM holds. Demotions that made room for new memory
+    /// say nothing about what is known.
+    pub fn adjust(&mut self, now: u64, promoted: u64, returns: u64, dram_pages: u64) {
         if now.saturating_sub(self.since) < BRAKE_PERIOD {
             return;
         }
-        let (m, r) = (moves - self.moves, returns - self.returns);
-        (self.moves, self.returns, self.since) = (moves, returns, now);
-        if r > 0 && r * 100 > m {
+        let (m, r) = (promoted - self.promoted, returns - self.returns);
+        (self.promoted, self.returns, self.since) = (promoted, returns, now);
+        self.quiet = m * 100 < dram_pages;
+        if r > 0 && r * 50 > m {
             self.eighths = (self.eighths + 4).min(*BRAKE.end());
-        } else if m * 50 < dram_pages && self.eighths < SETTLED {
+        } else if self.quiet && self.eighths < SETTLED {
             self.eighths += 2;
         } else if self.eighths > SETTLED {
             self.eighths -= 1;
@@ -159,9 +159,9 @@ mod tests {
         for i in 1..20 {
             brake.adjust(i * 10 * S, i, 0, 1000);
         }
-        assert_eq!(brake.hysteresis(), SETTLED * (OCTAVE as u16 / 8));
+        assert_eq!((brake.hysteresis(), brake.hold()), (SETTLED * (OCTAVE as u16 / 8), 2 * PING_PONG));
         brake.release();
-        assert_eq!(brake.hysteresis(), Brake::default().hysteresis());
+        assert_eq!((brake.hysteresis(), brake.hold()), (Brake::default().hysteresis(), LEARNING));
     }
 
     #[test]

@@ -57,12 +57,21 @@ impl Plan {
 pub struct Planner {
     dram: Histogram,
     device: Histogram,
+    /// Pages on either side by estimate, moved or not.
+    all: Histogram,
     plan: Plan,
     /// The rate above which half of the pages in DRAM were when last counted.
     typical: u16,
+    /// See [`Planner::cut`].
+    cut: u16,
 }
 
 impl Planner {
+    /// The rate that separates, by the estimates when last counted, what should be in DRAM from what should not; 0 = not known.
+    pub fn cut(&self) -> u16 {
+        self.cut
+    }
+
     /// Makes the plan for `needs`, of at most `most` pages each way.
     pub fn plan(&mut self, map: &HeatMap, needs: &Needs, rules: &Rules<'_>, most: usize) -> &Plan {
         self.plan.clear();
@@ -101,19 +110,27 @@ impl Planner {
     fn count(&mut self, map: &HeatMap, rules: &Rules<'_>) {
         self.dram.clear();
         self.device.clear();
+        self.all.clear();
+        let mut room = 0;
         for extent in map.extents().iter().filter(|e| e.view.pool.is_tiered()) {
-            for i in 0..PAGES {
+            for i in (0..PAGES).filter(|&i| extent.is_live(i)) {
                 match extent.pages[i].place {
-                    Place::Dram if extent.is_live(i) && rules.may_demote(extent, i) => {
-                        self.dram.add(extent.bounds(i, rules.now).1);
+                    Place::Dram => {
+                        room += 1;
+                        if rules.may_demote(extent, i) {
+                            self.dram.add(extent.bounds(i, rules.now).1);
+                        }
                     }
-                    Place::Device if extent.is_live(i) && rules.may_promote(extent, i) => {
+                    Place::Device if rules.may_promote(extent, i) => {
                         self.device.add(extent.bounds(i, rules.now).0);
                     }
-                    _ => {}
+                    Place::Device => {}
+                    _ => continue,
                 }
+                self.all.add(extent.effective(i, rules.now));
             }
         }
+        self.cut = self.all.hottest(room).map_or(0, threshold::Cut::rate);
     }
 
     fn collect(

@@ -25,6 +25,11 @@ impl Default for Histogram {
 pub struct Cut(usize);
 
 impl Cut {
+    /// The bin's rate.
+    pub fn rate(self) -> u16 {
+        (self.0 << SHIFT) as u16
+    }
+
     /// Whether a rate is in this bin or a colder one.
     pub fn at_most(self, rate: u16) -> bool {
         usize::from(rate) >> SHIFT <= self.0
@@ -51,7 +56,7 @@ impl Histogram {
 
     /// The rate above which half of the pages are; the greatest if there are none.
     pub fn median(&self) -> u16 {
-        self.coldest(self.total / 2).map_or(u16::MAX, |cut| (cut.0 << SHIFT) as u16)
+        self.coldest(self.total / 2).map_or(u16::MAX, Cut::rate)
     }
 
     /// The bin up to which the `n` coldest pages reach; `None` if `n` is 0 or there are no pages.

@@ -103,7 +103,7 @@ fn a_zipf_heap_converges_to_nine_tenths_of_the_oracle_and_rests() {
     assert!(reached > 0.93, "{reached} of the oracle");
     let budget = N / 3;
     assert!((budget * 94 / 100..=budget).contains(&run.dram_pages()), "{} of {budget}", run.dram_pages());
-    run.seconds(120);
+    run.seconds(240);
     let (before, returned) = (run.moves(), run.plane.stats.ping_pong);
     run.seconds(120);
     let (moved, returned) = (run.moves() - before, run.plane.stats.ping_pong - returned);
@@ -213,4 +213,45 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
     }
     assert_eq!((refusing.1, run.moves()), (1, 0));
     assert!(run.plane.disabled);
+}
+
+/// `n` pages in blocks of 256 neighbours, in an order that `seed` shuffles; accesses by a Zipf law of the pages' ranks, or nine of
+/// ten to the first fifth; `total` Hz together.
+fn blocks(n: usize, seed: u64, total: f64, hot: bool) -> Vec<f64> {
+    let by_rank: Vec<f64> = (0..n)
+        .map(|rank| match (hot, rank < n / 5) {
+            (false, _) => ((rank + 1) as f64).powf(-0.99),
+            (true, is_hot) => 0.1 / n as f64 + if is_hot { 0.9 / (n / 5) as f64 } else { 0.0 },
+        })
+        .collect();
+    let sum: f64 = by_rank.iter().sum();
+    let order = World::zipf(n / 256, 1.0, 1.0, seed);
+    let mut blocks: Vec<usize> = (0..n / 256).collect();
+    blocks.sort_by(|&a, &b| order[b].total_cmp(&order[a]));
+    let mut rates = vec![0.0; n];
+    for (ranks, block) in by_rank.chunks(256).zip(blocks) {
+        rates[block * 256..][..256].iter_mut().zip(ranks).for_each(|(rate, w)| *rate = total * w / sum);
+    }
+    rates
+}
+
+#[test]
+fn each_new_distribution_is_found_within_a_quarter_of_a_minute_at_any_pace() {
+    let n = 48 * PAGES;
+    for total in [100_000.0, 1_000_000.0, 4_000_000.0] {
+        let edit = |config: &mut Config| config.dram = Amount::Bytes((n / 3 * PAGE_BYTES) as u64);
+        let mut run = Run::new(blocks(n, 1, total, false), |i| i32::from(i >= n / 3), edit);
+        for (seed, hot) in [(1, false), (2, true), (3, false), (4, true)] {
+            run.world.0.borrow_mut().rate = blocks(n, seed, total, hot);
+            run.seconds(15);
+            let found = run.fraction_of_oracle();
+            assert!(found > 0.9, "{found} of the oracle after 15 s: {total} Hz, number {seed}");
+            run.seconds(45);
+            let (moves, returned) = (run.moves(), run.plane.stats.ping_pong);
+            run.seconds(15);
+            let (moves, returned) = (run.moves() - moves, run.plane.stats.ping_pong - returned);
+            assert!(moves < n as u64 / 50, "{moves} moves at rest: {total} Hz, number {seed}");
+            assert!(returned <= moves / 50 + 8, "{returned} of {moves} came back: {total} Hz, number {seed}");
+        }
+    }
 }

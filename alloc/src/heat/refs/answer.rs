@@ -1,15 +1,15 @@
 //! From "so many KiB of this mapping were referenced" to answers about pages.
 //!
 //! Zone: control. A mapping of one page, or one of which all or nothing was touched, answers for every page exactly.
-//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate, and its distance from what the
-//! map predicted is the sign that the program has changed.
+//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate. What is known of an extent as a whole
+//! is the sum of its mappings.
 
 use super::smaps::Mapping;
-use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place};
 use crate::heat::rate::Window;
 
-/// Answers after which a page's own estimate counts for more than its neighbourhood's share.
-const SURE: u8 = 2;
+/// Answers after which a page is known well enough to be contradicted.
+const SURE: u8 = 4;
 
 /// What one reading of smaps said in total.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,10 +20,6 @@ pub(super) struct Tally {
     pub(super) touched: u64,
     /// Answers about single pages.
     pub(super) answers: u64,
-    /// Whole extents compared with their prediction.
-    pub(super) compared: u32,
-    /// Sum of their squared distances, in standard deviations.
-    pub(super) squares: f64,
     /// Pages that did what their estimate held to be unlikely, and how many were to be expected.
     pub(super) contradictions: u32,
     /// The expectation.
@@ -32,6 +28,8 @@ pub(super) struct Tally {
     pub(super) mappings: u32,
     /// Answers of mappings of a single page.
     pub(super) singles: u32,
+    /// When this round began.
+    pub(super) round: u64,
     /// When the round before this one began: what was seen since then says little new about the program's habits.
     pub(super) since: u64,
     /// The extent that the last single page belongs to, and whether it had not been seen since then.
@@ -44,11 +42,6 @@ impl Tally {
     /// Share of pages touched.
     pub(super) fn share(&self) -> f64 {
         if self.present == 0 { 0.0 } else { self.touched as f64 / self.present as f64 }
-    }
-
-    /// How far extents as a whole are from what was predicted: the mean square of their distances.
-    pub(super) fn distance(&self) -> f64 {
-        if self.compared == 0 { 0.0 } else { self.squares / f64::from(self.compared) }
     }
 
     /// Takes one mapping, seen over `window`, into the map. `mixed(address, pages)` is called when a mapping of
@@ -83,7 +76,7 @@ impl Tally {
             }
             let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
-            let (mut expected, mut variance, mut known) = (0.0f64, 0.0f64, 0u32);
+            extent.sum_up(self.round, m, to - from, now);
             let single = to - from == 1;
             if self.fresh.0 != extent.view.base {
                 self.fresh = (extent.view.base, extent.zoomed <= self.since);
@@ -104,9 +97,6 @@ impl Tally {
                 }
                 if page.heat.seen() >= SURE {
                     let p = f64::from(window.probability(&page.heat));
-                    expected += p;
-                    variance += p * (1.0 - p);
-                    known += 1;
                     let unlikely = p.min(1.0 - p);
                     if exact && fresh && unlikely < 0.15 {
                         self.expected += unlikely;
@@ -127,25 +117,26 @@ impl Tally {
                     page.heat.suppose(window.code_of_share(share));
                 }
             }
-            if to - from == PAGES && m.end - m.start == PAGES * PAGE_BYTES {
-                extent.touched = touched.min(PAGES as u32) as u16;
-                extent.present = present.min(PAGES as u32) as u16;
-                if known * 2 > present {
-                    let seen = f64::from(touched) * f64::from(known) / f64::from(present);
-                    // The estimates are off by half an octave or so even when nothing changes: allow for 10 %.
-                    let slack = 1.0 + variance + (0.1 * f64::from(known)).powi(2);
-                    let z = (seen - expected) / slack.sqrt();
-                    extent.surprise = z.abs() as f32;
-                    self.compared += 1;
-                    self.squares += z * z;
-                }
-            } else if single {
+            if single {
                 extent.zoomed = now;
             } else if !exact && to - from < PAGES {
                 extent.zoomed = now;
                 mixed(m.start, to - from, touched);
             }
         }
+    }
+}
+
+impl Extent {
+    /// Adds `pages` pages' share of a mapping of this round to what is known of the extent as a whole.
+    fn sum_up(&mut self, round: u64, m: &Mapping, pages: usize, now: u64) {
+        if self.answered <= round {
+            (self.touched, self.present) = (0, 0);
+        }
+        let here = |kb: u32| (kb as usize / 4 * pages / ((m.end - m.start) / PAGE_BYTES)) as u16;
+        self.touched += here(m.referenced_kb);
+        self.present += here(m.rss_kb);
+        self.answered = now;
     }
 }
 
@@ -212,21 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_changes_its_habits_is_a_surprise_and_one_that_does_not_is_none() {
-        let mut map = map_of(1);
-        for _ in 0..8 {
-            for i in 0..512usize {
-                let touched = u32::from(i < 100);
-                let mut t = Tally::default();
-                let m = mapping((1 << 21) + i * 4096, 1, 1, touched);
-                t.take(&mut map, &m, Window::new(W), 5, &mut |_, _, _| ());
-            }
+    fn an_extent_as_a_whole_is_the_sum_of_its_mappings() {
+        let mut map = map_of(3);
+        for round in [10, 20] {
+            let mut t = Tally { round, ..Tally::default() };
+            let now = round + 5;
+            let base = 1 << 21;
+            t.take(&mut map, &mapping(base, 1, 1, 1), Window::new(W), now, &mut |_, _, _| ());
+            t.take(&mut map, &mapping(base + 4096, 511, 400, 50), Window::new(W), now, &mut |_, _, _| ());
+            t.take(&mut map, &mapping(2 << 21, 1024, 1024, 512), Window::new(W), now, &mut |_, _, _| ());
+            let wholes: Vec<_> = map.extents().iter().map(|e| (e.touched, e.present)).collect();
+            assert_eq!(wholes, [(51, 401), (256, 512), (256, 512)]);
         }
-        let mut same = Tally::default();
-        same.take(&mut map, &mapping(1 << 21, 512, 512, 110), Window::new(W), 5, &mut |_, _, _| ());
-        assert!(same.distance() < 9.0);
-        let mut other = Tally::default();
-        other.take(&mut map, &mapping(1 << 21, 512, 512, 420), Window::new(W), 5, &mut |_, _, _| ());
-        assert!(other.distance() > 9.0);
     }
 }

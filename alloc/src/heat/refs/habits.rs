@@ -1,42 +1,33 @@
-//! Whether the program still does what it used to do.
+//! Whether pages still do what they used to do.
 //!
-//! Zone: control. Two signs, each measured against what is usual for it, because estimates are noisy: pages that answered
-//! one by one and contradict what is known of them, in excess of the usual, added up over rounds; and extents of which, as a
-//! whole, much more or less was touched than predicted, in two rounds one after the other.
+//! Zone: control. The sign is pages that answered one by one and contradict what is known of them, in excess of the usual
+//! (estimates are noisy), added up over rounds. It is slow, because few pages answer, and sees what happens inside extents;
+//! [`super::wholes`] is fast, and does not.
 
 use super::answer::Tally;
+use super::pace::Pace;
 
 /// So many contradictions in excess of the usual are a change of habits.
 const ENOUGH: f64 = 80.0;
 /// How many times the usual number of contradictions is still no excess. Small rounds at rest and large ones in a hurry are
 /// measured alike.
 const USUALLY: f64 = 1.7;
-/// A distance from the prediction, in standard deviations squared, that is never usual.
-const FAR: f64 = 4.0;
+/// The usual number of contradictions, as a multiple of what the estimates themselves foretell, is taken to be no less than this.
+const LEAST: f64 = 0.6;
+/// The most that one round counts, and one at an unusual pace: a moment's stall of the program is no change.
+const MOST: f64 = ENOUGH * 0.6;
+const MOST_UNSURE: f64 = ENOUGH * 0.2;
+/// What is left of an excess after a round.
+const FADING: f64 = 0.97;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
 const GRACE: u64 = 10_000_000_000;
-
-/// What a round says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Nothing new.
-    Same,
-    /// Look again soon.
-    Suspect,
-    /// The program has changed.
-    Changed,
-}
 
 /// What is usual, and what has added up.
 pub(super) struct Habits {
     /// How many times more pages than expected contradict their estimate when nothing changes.
     usual: f64,
-    /// How far extents are from what is predicted when nothing changes.
-    usual_distance: f64,
     /// Contradictions beyond that.
     excess: f64,
-    /// The last round was far from what was predicted.
-    far: bool,
     /// When the last change was found.
     changed: u64,
 }
@@ -44,35 +35,28 @@ pub(super) struct Habits {
 impl Habits {
     /// Those of a program nobody knows yet.
     pub(super) fn new() -> Habits {
-        Habits { usual: 2.0, usual_distance: 4.0, excess: 0.0, far: false, changed: 0 }
+        Habits { usual: 2.0, excess: 0.0, changed: 0 }
     }
 
-    /// Judges a round that ended at `now`.
-    pub(super) fn judge(&mut self, tally: &Tally, now: u64) -> Verdict {
+    /// Judges a round that ended at `now`: whether habits have changed.
+    pub(super) fn have_changed(&mut self, tally: &Tally, pace: Pace, now: u64) -> bool {
         let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
-        self.excess = (self.excess + seen - USUALLY * self.usual * expected).clamp(0.0, 2.0 * ENOUGH);
+        let most = if pace == Pace::Usual { MOST } else { MOST_UNSURE };
+        let beyond = (seen - USUALLY * self.usual * expected).min(most);
+        self.excess = (self.excess * FADING + beyond).max(0.0);
         if expected > 2.0 {
-            self.usual += 0.02 * ((seen / expected).min(2.0 * self.usual) - self.usual);
+            self.usual += 0.02 * ((seen / expected).clamp(LEAST, 2.0 * self.usual) - self.usual);
         }
-        let distance = tally.distance();
-        let far = distance > FAR && distance > 4.0 * self.usual_distance;
-        self.usual_distance += 0.05 * (distance.min(9.0 * FAR) - self.usual_distance);
-        let again = std::mem::replace(&mut self.far, far) && far;
-        if now <= self.changed + GRACE {
-            Verdict::Same
-        } else if again || self.excess > ENOUGH {
+        let changed = now > self.changed + GRACE && self.excess > ENOUGH;
+        if changed {
             self.restart(now);
-            Verdict::Changed
-        } else if far {
-            Verdict::Suspect
-        } else {
-            Verdict::Same
         }
+        changed
     }
 
     /// What there is to know has to be learnt anew.
     pub(super) fn restart(&mut self, now: u64) {
-        (self.excess, self.far, self.changed) = (0.0, false, now);
+        (self.excess, self.changed) = (0.0, now);
     }
 }
 
@@ -82,32 +66,26 @@ mod tests {
 
     const S: u64 = 1_000_000_000;
 
-    fn round(contradictions: u32, distance: f64) -> Tally {
-        Tally { contradictions, expected: 15.0, compared: 1, squares: distance, ..Tally::default() }
+    fn round(contradictions: u32) -> Tally {
+        Tally { contradictions, expected: 15.0, ..Tally::default() }
     }
 
-    fn settled() -> Habits {
+    #[test]
+    fn contradictions_that_add_up_are_a_change_and_usual_ones_are_none() {
         let mut habits = Habits::new();
-        for i in 0..50 {
-            assert_eq!(habits.judge(&round(30, 2.0), i * S), Verdict::Same);
+        assert!((0..50).all(|i| !habits.have_changed(&round(30), Pace::Usual, i * S)));
+        let changes = (50..56).filter(|&i| habits.have_changed(&round(90), Pace::Usual, i * S)).count();
+        assert_eq!(changes, 1, "and not again so soon");
+    }
+
+    #[test]
+    fn one_round_in_which_the_program_stalled_is_no_change() {
+        let mut habits = Habits::new();
+        for i in 0..200 {
+            let (tally, pace) =
+                if i % 10 == 9 { (round(500), Pace::Slow(-1300)) } else { (round(5), Pace::Usual) };
+            assert!(!habits.have_changed(&tally, pace, i * S));
         }
-        habits
-    }
-
-    #[test]
-    fn contradictions_that_add_up_are_a_change() {
-        let mut habits = settled();
-        let verdicts: Vec<_> = (50..54).map(|i| habits.judge(&round(80, 2.0), i * S)).collect();
-        assert_eq!(verdicts.iter().filter(|v| **v == Verdict::Changed).count(), 1, "{verdicts:?}");
-    }
-
-    #[test]
-    fn one_odd_round_is_a_reason_to_look_again_and_two_are_a_change() {
-        let mut habits = settled();
-        assert_eq!(habits.judge(&round(30, 30.0), 60 * S), Verdict::Suspect);
-        assert_eq!(habits.judge(&round(30, 2.0), 61 * S), Verdict::Same);
-        assert_eq!(habits.judge(&round(30, 30.0), 62 * S), Verdict::Suspect);
-        assert_eq!(habits.judge(&round(30, 30.0), 63 * S), Verdict::Changed);
-        assert_eq!(habits.judge(&round(30, 30.0), 64 * S), Verdict::Same, "too soon");
+        assert!((200..202).any(|i| habits.have_changed(&round(500), Pace::Usual, i * S)));
     }
 }

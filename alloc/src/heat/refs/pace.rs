@@ -21,7 +21,7 @@ const USUAL: i32 = 3 * OCTAVE / 4;
 /// Slowest pace that is made out.
 const SLOWEST: i32 = -6 * OCTAVE;
 /// A pace is made out to half an octave or so; a round that was slower than this would set its pages apart from all others.
-const USEFUL: i32 = -2 * OCTAVE;
+const USEFUL: i32 = -5 * OCTAVE / 4;
 
 /// The pace of one round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ fn run(world: &World, tracker: &mut Refs<World>, map: &mut HeatMap, seconds: f64
     let (until, before) = (world.now() + (seconds * 1e9) as u64, world.clock().1);
     let arenas = [world.arena()];
     while world.now() < until {
-        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, unsettled };
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut: 0, unsettled };
         let polled = tracker.poll(map, &look).unwrap();
         world.sleep_until(polled.wake.min(until));
     }
@@ -141,7 +141,7 @@ fn when_the_system_refuses_mappings_the_tracker_lives_with_fewer() {
     let mut tracker = Refs::new(Limited(world.clone(), 700), 0.03);
     let arenas = [world.arena()];
     for _ in 0..200 {
-        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, unsettled: true };
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut: 0, unsettled: true };
         let polled = tracker.poll(&mut map, &look).expect("a refusal is not the end");
         world.sleep_until(polled.wake);
     }
@@ -161,4 +161,29 @@ fn a_program_that_slows_down_for_good_is_not_taken_for_another_and_rates_follow(
     assert_eq!(tracker.alarmed, alarmed, "the habits are the same");
     assert!(worth(&world, &map) > before - 0.02);
     assert!(tracker.window > 3 * FIRST_WINDOW, "the window has followed: {}", tracker.window);
+}
+
+/// A block of a fifth of the pages, from `start` on, gets nine of ten of `total` accesses a second.
+fn hot_block(n: usize, start: usize, total: f64) -> Vec<f64> {
+    let hot = n / 5;
+    let cold = 0.1 * total / n as f64;
+    (0..n)
+        .map(|i| cold + if (start..start + hot).contains(&i) { 0.9 * total / hot as f64 } else { 0.0 })
+        .collect()
+}
+
+#[test]
+fn a_hot_block_that_moves_is_noticed_at_rest_and_found() {
+    for total in [30_000.0, 300_000.0] {
+        let n = 48 * PAGES;
+        let world = World::new(hot_block(n, 3 * PAGES + 100, total), |_| 0);
+        let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
+        run(&world, &mut tracker, &mut map, 40.0, true);
+        run(&world, &mut tracker, &mut map, 60.0, false);
+        assert_eq!(tracker.eager, 0, "a steady program is no surprise");
+        world.0.borrow_mut().rate = hot_block(n, 30 * PAGES + 100, total);
+        run(&world, &mut tracker, &mut map, 20.0, false);
+        let worth = worth(&world, &map);
+        assert!(worth > 0.95, "{worth} at {total} Hz");
+    }
 }

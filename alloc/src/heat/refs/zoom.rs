@@ -6,11 +6,13 @@
 
 use super::layout::make_odd;
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place, SLICE_PAGES};
-use crate::heat::rate::OCTAVE;
+use crate::heat::rate::{IGNORANT, OCTAVE};
 
 /// Rounds at final resolution a visit lasts.
 pub(super) const ROUNDS: u8 = 2;
 const SLICES: usize = PAGES / SLICE_PAGES;
+/// One contested page in so many is not worth a closer look.
+const FEW: u64 = 50;
 /// Pages in the middle resolution, 16 KiB.
 const QUAD: usize = 4;
 
@@ -85,23 +87,26 @@ impl ZoomSet {
     }
 
     /// Adds the extents that promise most, as long as `limit` mappings would not be passed if all of their pages
-    /// had to be told apart; those not seen since `since` come first. `unit` is the rate of one touch a window.
-    pub(super) fn fill(&mut self, map: &HeatMap, now: u64, since: u64, unit: u16, limit: usize) {
+    /// had to be told apart. Answers how many pages are contested, if that is not [`FEW`].
+    pub(super) fn fill(&mut self, map: &HeatMap, view: &View, limit: usize) -> u64 {
+        let (mut undecided, mut all) = (0, 0);
+        let mut ranked: Vec<(f32, usize)> = Vec::new();
+        for (i, e) in map.extents().iter().enumerate().filter(|(_, e)| e.view.pool.is_tiered()) {
+            let contested = contested(e, view);
+            undecided += u64::from(contested);
+            all += u64::from(e.dram) + u64::from(e.device);
+            let p = promise(e, view, contested);
+            if p > 0.0 && !self.has(e.view.base) {
+                ranked.push((p + self.lot(i), i));
+            }
+        }
+        let contested = if undecided * FEW > all { undecided } else { 0 };
         // An extent that is new under the glass may still have to be cut into single pages.
         let need = |z: &Zoomed| if z.rounds == 0 { z.at_most } else { z.segments() };
         let mut room = limit.saturating_sub(self.list.iter().map(need).sum());
         if room < SLICES {
-            return;
+            return contested;
         }
-        let mut ranked: Vec<(f32, usize)> = map
-            .extents()
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| e.view.pool.is_tiered() && !self.has(e.view.base))
-            .map(|(i, e)| (promise(e, now, since), i))
-            .filter(|&(p, _)| p > 0.0)
-            .map(|(p, i)| (p + self.lot(i), i))
-            .collect();
         ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
         for &(_, i) in &ranked {
             let e = &map.extents()[i];
@@ -111,11 +116,12 @@ impl ZoomSet {
                 break;
             }
             room -= at_most;
-            let slices = std::array::from_fn(|s| first_grain(e, s, unit));
+            let slices = std::array::from_fn(|s| first_grain(e, s, view.unit));
             self.turn = self.turn.wrapping_add(97);
             self.list.push(Zoomed { base: e.view.base, at_most, rounds: 0, refined: false, slices });
         }
         self.list.sort_unstable_by_key(|z| z.base);
+        contested
     }
 
     /// Breaks ties anew at each turn, 0 to 1, so that an extent is not always read last.
@@ -176,19 +182,46 @@ impl ZoomSet {
     }
 }
 
+/// What a choice depends on.
+pub(super) struct View {
+    pub(super) now: u64,
+    /// Extents not seen since then come first.
+    pub(super) since: u64,
+    /// Rate code of one touch a window.
+    pub(super) unit: u16,
+    /// Rate code that separates what should be in DRAM from what should not; 0 = not known.
+    pub(super) cut: u16,
+}
+
+/// A deviation that further looks hardly make smaller, in code units.
+const KNOWN: i32 = OCTAVE * 3 / 4;
+
+/// How many pages of an extent may belong on either side of the cut, for all that is known of them.
+fn contested(e: &Extent, view: &View) -> u32 {
+    let undecided = |i: usize| {
+        let heat = &e.pages[i].heat;
+        let doubt = if heat.is_blank() { IGNORANT * OCTAVE } else { heat.deviation() };
+        let off = i32::from(e.effective(i, view.now)) - i32::from(view.cut);
+        doubt > KNOWN && off.abs() < doubt
+    };
+    let here = |i: &usize| e.is_live(*i) && matches!(e.pages[*i].place, Place::Dram | Place::Device);
+    (0..PAGES).filter(here).filter(|&i| undecided(i)).count() as u32
+}
+
 /// How much a closer look at this extent promises; 0 = nothing.
-fn promise(e: &Extent, now: u64, since: u64) -> f32 {
-    let there = u32::from(e.dram) + u32::from(e.device);
-    if there == 0 {
+fn promise(e: &Extent, view: &View, contested: u32) -> f32 {
+    // An extent that answers as a whole needs no closer look.
+    if e.dram == 0 && e.device == 0 || e.answers_as_a_whole() {
         return 0.0;
     }
-    let here =
-        (0..PAGES).filter(|&i| e.is_live(i) && matches!(e.pages[i].place, Place::Dram | Place::Device));
-    let unsure = here.filter(|&i| e.pages[i].heat.seen() < 4).count() as f32 / PAGES as f32;
-    let age = now.saturating_sub(e.zoomed.max(e.born)) as f32 / 1e9;
-    let waiting = if e.zoomed < since { 20.0 } else { 0.0 };
-    // An extent that answers as a whole needs no closer look.
-    if e.answers_as_a_whole() { 0.0 } else { waiting + 3.0 * unsure + e.surprise.min(8.0) + age / 20.0 }
+    let age = view.now.saturating_sub(e.zoomed.max(e.born)) as f32 / 1e9;
+    // Those known to have changed are before those that may have.
+    let waiting = match e.zoomed {
+        0 => 30.0,
+        at if at < view.since => 20.0,
+        _ => 0.0,
+    };
+    waiting + 5.0 * contested as f32 / PAGES as f32 + (age / 10.0).min(9.0)
 }
 
 /// How to begin with slice `s`: whole, unless its pages are known to differ.
@@ -208,6 +241,10 @@ mod tests {
     use super::*;
     use crate::arena::{ExtentView, Pool};
 
+    fn view(now: u64) -> View {
+        View { now, since: 0, unit: 30000, cut: 0 }
+    }
+
     fn map_of(n: usize) -> HeatMap {
         let mut map = HeatMap::new();
         map.sync(0, |f| {
@@ -226,14 +263,14 @@ mod tests {
     fn the_set_never_needs_more_mappings_than_allowed() {
         let map = map_of(40);
         let mut set = ZoomSet::default();
-        set.fill(&map, 1, 0, 30000, 2100);
+        set.fill(&map, &view(1), 2100);
         for z in 0..40 {
             for s in 0..32 {
                 set.refine(((z + 8) << 21) + s * 65536, 16, 8);
             }
         }
         assert_eq!(set.segments(), 4 * 512);
-        set.fill(&map, 1, 0, 30000, 2100);
+        set.fill(&map, &view(1), 2100);
         assert_eq!(set.segments(), 4 * 512);
     }
 
@@ -243,7 +280,7 @@ mod tests {
         let mut set = ZoomSet::default();
         let mut seen = std::collections::BTreeSet::new();
         for now in 1..100u64 {
-            set.fill(&map, now * 1_000_000_000, 0, 30000, 4 * 512);
+            set.fill(&map, &view(now * 1_000_000_000), 4 * 512);
             for z in &set.list {
                 seen.insert(z.base);
                 let i = map.find(z.base).unwrap();
@@ -260,7 +297,7 @@ mod tests {
     fn segments_cover_the_arena_and_zoomed_pages_stand_alone() {
         let map = map_of(8);
         let mut set = ZoomSet::default();
-        set.fill(&map, 1, 0, 30000, 512);
+        set.fill(&map, &view(1), 512);
         let zoomed = set.list[0].base;
         for s in 0..32 {
             set.refine(zoomed + s * 65536, 16, 8);
@@ -286,7 +323,7 @@ mod tests {
     fn a_slice_with_few_touched_pages_is_cut_in_quarters_first() {
         let map = map_of(1);
         let mut set = ZoomSet::default();
-        set.fill(&map, 1, 0, 30000, 512);
+        set.fill(&map, &view(1), 512);
         assert_eq!(set.segments(), 32);
         set.refine(8 << 21, 16, 1);
         assert_eq!(set.segments(), 31 + 4);
@@ -299,7 +336,7 @@ mod tests {
         let mut map = map_of(1);
         map.extents_mut()[0].present = 512;
         let mut set = ZoomSet::default();
-        set.fill(&map, 1, 0, 30000, 512);
+        set.fill(&map, &view(1), 512);
         assert!(set.is_empty());
     }
 }
