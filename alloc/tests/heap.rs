@@ -348,3 +348,58 @@ fn pages_that_ended_threads_left_free_go_back_in_time() {
     }
     kept.free();
 }
+
+#[test]
+fn pages_of_free_blocks_go_back_though_their_slab_has_live_ones_and_come_again() {
+    let _turn = turn();
+    raw::trim();
+    // One block in ten stays live, so that hardly a slab runs empty; the others cover most pages.
+    let size = 6000;
+    let blocks: Vec<Block> = (0..4000).map(|i| Block::new(raw::malloc(size), size, i as u8)).collect();
+    let addresses: Vec<usize> = blocks.iter().map(|block| block.ptr().addr()).collect();
+    let in_memory = || -> usize {
+        let mut pages: Vec<usize> = addresses.iter().flat_map(|&a| [a, a + size / 2, a + size - 1]).collect();
+        pages.iter_mut().for_each(|page| *page &= !4095);
+        pages.sort_unstable();
+        pages.dedup();
+        pages.iter().filter(|&&page| resident(std::ptr::with_exposed_provenance(page), 1) == 1).count()
+    };
+    let full = in_memory();
+    let (mut kept, mut freed) = (Vec::new(), Vec::new());
+    blocks.into_iter().enumerate().for_each(|(i, b)| if i % 10 == 0 { kept.push(b) } else { freed.push(b) });
+    freed.into_iter().for_each(Block::free);
+    raw::trim();
+    let rest = in_memory();
+    // A live block of 6000 bytes touches two pages or three.
+    assert!(rest <= kept.len() * 3 && rest * 3 < full, "{rest} of {full} pages");
+    // What is allocated there again is whole, and so is what was live all along.
+    let again: Vec<Block> = (0..4000).map(|i| Block::new(raw::malloc(size), size, !(i as u8))).collect();
+    kept.into_iter().chain(again).for_each(Block::free);
+}
+
+#[test]
+fn pages_of_free_blocks_go_back_in_time() {
+    let _turn = turn();
+    raw::trim();
+    let size = 60_000;
+    let blocks: Vec<Block> = (0..400).map(|_| Block::new(raw::malloc(size), size, 1)).collect();
+    blocks.iter().for_each(|block| unsafe { block.ptr().write_bytes(1, size) });
+    let addresses: Vec<*mut u8> = blocks.iter().map(Block::ptr).collect();
+    // Whole pages in the middle of each block.
+    let in_memory = || -> usize {
+        addresses.iter().map(|at| resident(at.map_addr(|a| a.next_multiple_of(4096)), 48 << 10)).sum()
+    };
+    let full = in_memory();
+    let mut kept = Vec::new();
+    for (i, block) in blocks.into_iter().enumerate() {
+        if i % 8 == 0 { kept.push(block) } else { unsafe { raw::free(block.ptr()) } }
+    }
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    // Two periods of a second, noticed when something else is allocated.
+    while in_memory() > full / 3 {
+        assert!(std::time::Instant::now() < end, "{} of {full} pages", in_memory());
+        let others: Vec<Block> = (0..2000).map(|_| Block::new(raw::malloc(1000), 1000, 1)).collect();
+        others.into_iter().for_each(Block::free);
+    }
+    kept.iter().for_each(|block| unsafe { raw::free(block.ptr()) });
+}

@@ -10,7 +10,7 @@
 use super::pool::Pool;
 use crate::pagemap::{self, SLICE_BYTES};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes of an extent.
 pub const EXTENT_BYTES: usize = 1 << EXTENT_SHIFT;
@@ -55,6 +55,8 @@ pub(crate) struct Extent {
     pub(crate) dirty_old: AtomicU32,
     /// Large head: the span's pages came by mremap(2), so the range is a VMA of its own until it is mapped afresh.
     pub(crate) remapped: AtomicU8,
+    /// How often, modulo 2^16, pages of live slices were given back to the system.
+    emptied: AtomicU16,
 }
 
 static TABLE: AtomicPtr<Extent> = AtomicPtr::new(ptr::null_mut());
@@ -107,6 +109,17 @@ impl Extent {
     #[inline]
     pub(crate) fn birth(&self) -> u32 {
         self.birth.load(Ordering::Relaxed)
+    }
+
+    /// Notes that pages of live slices were given back to the system: who counts them must ask again. Under the owner's lock.
+    pub(crate) fn note_emptied(&self) {
+        self.emptied.store(self.emptied().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Changes whenever that happens.
+    #[inline]
+    pub(crate) fn emptied(&self) -> u16 {
+        self.emptied.load(Ordering::Relaxed)
     }
 
     /// The slices that hold live data.

@@ -23,6 +23,8 @@ pub struct ExtentView {
     pub live: u32,
     /// Changes each time the extent is handed out.
     pub birth: u32,
+    /// Changes each time pages of live slices are given back to the system.
+    pub emptied: u16,
 }
 
 /// An arena.
@@ -55,6 +57,7 @@ pub fn extent_view(index: u32) -> Option<ExtentView> {
         pool: Pool::from_number(record.pool()),
         live: record.live(),
         birth: record.birth(),
+        emptied: record.emptied(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Returning idle memory: empty slabs to extents, empty extents to arenas, idle pages to the system. Zone: cold.
+//! Returning idle memory: empty slabs to extents, empty extents to arenas, idle pages to the system, also those inside slabs. Zone: cold.
 
 use super::{Heap, abandon, thread};
 use crate::arena;
@@ -36,18 +36,28 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
     }
 }
 
-/// Once per purge period: empty slabs go, and slices that stayed free for a period lose their pages. Under the heap's lock, by its
+/// Returns the pages of free blocks in slabs that have live ones, too. Under the heap's lock, by its owner or for a heap without one.
+fn purge_slabs(heap: &Heap, short: bool) {
+    heap.all_bins().for_each(|bins| {
+        (0..CLASSES).for_each(|class| bins.for_each_partial(class, |slab| slab.purge_pages(short)));
+    });
+}
+
+/// Once per purge period: empty slabs go, and slices and blocks that stayed free for a period lose their pages. Under the heap's lock, by its
 /// owner, who does the same for heaps that have none.
 pub(super) fn purge_if_due(heap: &Heap) {
     let now = futex::now_ms();
     if !is_due(heap, now) {
         return;
     }
+    let short = arena::pressure::tight();
     release_idle(heap, false);
+    purge_slabs(heap, short);
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
     abandon::try_each_abandoned(|heap| {
         if is_due(heap, now) {
             release_idle(heap, true);
+            purge_slabs(heap, short);
             heap.all_bins().for_each(|bins| {
                 bins.give_last_extent();
                 bins.purge_slices(false);
@@ -75,11 +85,13 @@ pub(crate) fn trim() -> bool {
         let heap = unsafe { &*heap };
         let _guard = heap.lock.lock();
         release_idle(heap, true);
+        purge_slabs(heap, true);
         heap.all_bins().for_each(|bins| bins.purge_slices(true));
     }
     abandon::for_each_locked(|heap| {
         if !heap.live.load(Ordering::Relaxed) {
             release_idle(heap, true);
+            purge_slabs(heap, true);
             heap.all_bins().for_each(|bins| bins.purge_slices(true));
         }
     });

@@ -85,6 +85,8 @@ impl Heap {
                     },
                 },
             };
+            // SAFETY: as above.
+            unsafe { (*slab).forget_purged() };
             bins.current[class].set(slab);
         }
     }

@@ -30,8 +30,14 @@ mod tests {
     #[test]
     fn by_age_alone_older_extents_are_colder() {
         let mut map = HeatMap::new();
-        let view =
-            |n: usize| ExtentView { index: n as u32, base: n << 21, pool: Pool::Default, live: 1, birth: 1 };
+        let view = |n: usize| ExtentView {
+            index: n as u32,
+            base: n << 21,
+            pool: Pool::Default,
+            live: 1,
+            birth: 1,
+            emptied: 0,
+        };
         map.sync(0, |f| f(view(1)));
         map.sync(9_000_000_000, |f| [1, 2].into_iter().for_each(|n| f(view(n))));
         let look = Look { now: 12_000_000_000, arenas: &[], dram_share: 0.3, cut: 0, unsettled: true };

@@ -104,6 +104,8 @@ pub struct Extent {
     pub view: ExtentView,
     /// When this birth was first seen.
     pub born: u64,
+    /// When each slice was last seen to come into use.
+    slice_born: [u64; PAGES / SLICE_PAGES],
     /// When its pages were last asked for their node; 0 = never.
     pub asked: u64,
     /// Live pages that were not there when last asked.
@@ -131,6 +133,7 @@ impl Extent {
         Box::new(Extent {
             view,
             born: now,
+            slice_born: [now; PAGES / SLICE_PAGES],
             asked: 0,
             absent: 0,
             dram: 0,
@@ -174,7 +177,12 @@ impl Extent {
     /// which makes newborn pages hot and old silent ones cold.
     pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
         let heat = self.pages[i].heat;
-        if heat.is_blank() { prior(now.saturating_sub(self.born)) } else { heat.rate }
+        if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate }
+    }
+
+    /// For how long page `i` has been in use, ns.
+    pub fn age(&self, i: usize, now: u64) -> u64 {
+        now.saturating_sub(self.slice_born[i / SLICE_PAGES])
     }
 
     /// The least and the most that [`Extent::effective`] is likely to be in truth.
@@ -232,11 +240,15 @@ impl HeatMap {
             match old.next_if(|e| e.view.base == view.base && e.view.birth == view.birth) {
                 Some(mut extent) => {
                     let (fresh, gone) = (view.live & !extent.view.live, extent.view.live & !view.live);
+                    if view.emptied != extent.view.emptied {
+                        extent.asked = 0;
+                    }
                     extent.view = view;
                     if fresh | gone != 0 {
                         // A slice that changed hands has new contents: forget what its predecessor did.
                         for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
                             extent.pages[i] = Page { place: extent.pages[i].place, ..Page::default() };
+                            extent.slice_born[i / SLICE_PAGES] = now;
                         }
                         extent.asked = if fresh != 0 { 0 } else { extent.asked };
                         extent.recount();
@@ -286,7 +298,7 @@ mod tests {
     use super::*;
 
     fn view(n: usize, birth: u32, live: u32) -> ExtentView {
-        ExtentView { index: n as u32, base: n << 21, pool: Pool::Default, live, birth }
+        ExtentView { index: n as u32, base: n << 21, pool: Pool::Default, live, birth, emptied: 0 }
     }
 
     #[test]
@@ -319,7 +331,20 @@ mod tests {
         map.sync(2, |f| f(view(7, 1, 0b11)));
         assert_eq!(map.extents()[0].pages[3].heat.rate, 9999);
         assert_eq!(map.extents()[0].pages[20].heat.rate, 0);
+        assert_eq!((map.extents()[0].age(3, 9), map.extents()[0].age(20, 9)), (9, 7), "in nanoseconds");
         assert_eq!(map.extents()[0].asked, 0, "a fresh slice is asked for its node at once");
+    }
+
+    #[test]
+    fn pages_that_were_given_back_are_counted_anew_and_stay_known() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(7, 1, 1)));
+        map.extents_mut()[0].pages[3].heat.rate = 9999;
+        map.extents_mut()[0].asked = 5;
+        map.sync(1, |f| f(view(7, 1, 1)));
+        assert_eq!(map.extents()[0].asked, 5);
+        map.sync(2, |f| f(ExtentView { emptied: 1, ..view(7, 1, 1) }));
+        assert_eq!((map.extents()[0].asked, map.extents()[0].pages[3].heat.rate), (0, 9999));
     }
 
     #[test]

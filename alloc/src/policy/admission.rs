@@ -9,7 +9,7 @@ use crate::heat::rate::OCTAVE;
 pub const PING_PONG: u64 = 30_000_000_000;
 /// For how long a page stays where it was moved while the placement is being learnt, in ns.
 const LEARNING: u64 = 5_000_000_000;
-/// Answers about a page before it may be promoted.
+/// Answers about a page before it may be promoted, and, when it is new, demoted.
 const EVIDENCE: u8 = 2;
 
 /// The rules of one tick.
@@ -27,12 +27,14 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Whether page `i`, in DRAM, may be demoted: not while its promotion may still prove right.
+    /// Whether page `i`, in DRAM, may be demoted: not while its promotion may still prove right, nor while it is new and nobody has
+    /// looked at it: what was allocated lately is in use more often than not.
     pub fn may_demote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
+        let new = page.heat.seen() < EVIDENCE && extent.age(i, self.now) < PING_PONG;
         let held = matches!(page.moved, Moved::Up | Moved::Evicted)
             && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        !held && !(self.blocked)(extent.address(i))
+        !held && !new && !(self.blocked)(extent.address(i))
     }
 
     /// Whether page `i`, on the device, may be promoted: seen at work, more than once unless the evidence is alone.
@@ -118,7 +120,14 @@ mod tests {
     fn check(edit: impl FnOnce(&mut crate::heat::map::Page), now: u64, blocked: bool) -> (bool, bool) {
         let mut map = HeatMap::new();
         map.sync(0, |f| {
-            f(ExtentView { index: 1, base: 1 << 21, pool: Pool::Default, live: u32::MAX, birth: 1 });
+            f(ExtentView {
+                index: 1,
+                base: 1 << 21,
+                pool: Pool::Default,
+                live: u32::MAX,
+                birth: 1,
+                emptied: 0,
+            });
         });
         let page = &mut map.extents_mut()[0].pages[0];
         page.heat = Estimate::known(30_000, true);

@@ -10,7 +10,14 @@ fn map_of(pools: &[Pool], f: impl Fn(usize, usize) -> (Place, i32)) -> HeatMap {
     let mut map = HeatMap::new();
     map.sync(0, |add| {
         for (i, &pool) in pools.iter().enumerate() {
-            add(ExtentView { index: i as u32, base: (i + 1) << 21, pool, live: u32::MAX, birth: 1 });
+            add(ExtentView {
+                index: i as u32,
+                base: (i + 1) << 21,
+                pool,
+                live: u32::MAX,
+                birth: 1,
+                emptied: 0,
+            });
         }
     });
     for (e, extent) in map.extents_mut().iter_mut().enumerate() {
@@ -92,7 +99,7 @@ fn pinned_pools_never_move_and_the_device_pool_only_leaves_when_the_device_is_ov
 fn free_slices_are_never_in_a_plan() {
     let mut map = map_of(&[Pool::Default], |_, _| (Place::Dram, -3));
     map.sync(0, |f| {
-        f(ExtentView { index: 0, base: BASE, pool: Pool::Default, live: 0b10, birth: 1 });
+        f(ExtentView { index: 0, base: BASE, pool: Pool::Default, live: 0b10, birth: 1, emptied: 0 });
     });
     for p in &mut map.extents_mut()[0].pages {
         p.place = Place::Dram;

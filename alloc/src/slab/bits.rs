@@ -55,6 +55,8 @@ impl Slab {
                 used_words: Cell::new(0),
                 announced: Cell::new(0),
                 collected: Cell::new(0),
+                idle: Cell::new(0),
+                purged: Cell::new(0),
             });
             let slab = &*slab;
             for word in 0..words {

@@ -19,6 +19,7 @@
 
 mod bits;
 mod free_list;
+mod pages;
 mod remote;
 #[cfg(feature = "invariants")]
 mod walk;
@@ -80,6 +81,10 @@ pub(crate) struct Slab {
     /// with this header. Under the heap's lock.
     announced: Cell<u64>,
     collected: Cell<u64>,
+    /// Of the first word: blocks that were free when last looked at, and those whose pages were discarded and that were not handed
+    /// out since. Under the heap's lock.
+    idle: Cell<u64>,
+    purged: Cell<u64>,
 }
 
 // SAFETY: cells are accessed under the owner's rules stated on each field; the rest is atomic or constant after `create`.
@@ -122,6 +127,8 @@ impl Slab {
             used_words: Cell::new(0),
             announced: Cell::new(0),
             collected: Cell::new(0),
+            idle: Cell::new(0),
+            purged: Cell::new(0),
         }
     }
 

@@ -155,6 +155,7 @@ mod tests {
                     pool: Pool::Default,
                     live: u32::MAX,
                     birth: 1,
+                    emptied: 0,
                 });
             }
         });

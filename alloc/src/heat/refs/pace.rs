@@ -119,7 +119,14 @@ mod tests {
         map.sync(0, |f| {
             for i in 1..=n {
                 let base = i << 21;
-                f(ExtentView { index: i as u32, base, pool: Pool::Default, live: u32::MAX, birth: 1 });
+                f(ExtentView {
+                    index: i as u32,
+                    base,
+                    pool: Pool::Default,
+                    live: u32::MAX,
+                    birth: 1,
+                    emptied: 0,
+                });
             }
         });
         let w = Window::new(W);

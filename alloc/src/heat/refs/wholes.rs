@@ -142,7 +142,14 @@ mod tests {
             map.sync(0, |f| {
                 for i in 1..=extents {
                     let base = i << 21;
-                    f(ExtentView { index: i as u32, base, pool: Pool::Default, live: u32::MAX, birth: 1 });
+                    f(ExtentView {
+                        index: i as u32,
+                        base,
+                        pool: Pool::Default,
+                        live: u32::MAX,
+                        birth: 1,
+                        emptied: 0,
+                    });
                 }
             });
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);

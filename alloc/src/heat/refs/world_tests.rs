@@ -71,7 +71,14 @@ impl World {
     pub(crate) fn extents(&self, f: &mut dyn FnMut(ExtentView)) {
         for i in 0..self.0.borrow().rate.len() / PAGES {
             let base = BASE + i * PAGES * PAGE_BYTES;
-            f(ExtentView { index: i as u32, base, pool: Pool::Default, live: u32::MAX, birth: 1 });
+            f(ExtentView {
+                index: i as u32,
+                base,
+                pool: Pool::Default,
+                live: u32::MAX,
+                birth: 1,
+                emptied: 0,
+            });
         }
     }
 

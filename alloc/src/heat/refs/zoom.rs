@@ -250,7 +250,14 @@ mod tests {
         map.sync(0, |f| {
             for i in 0..n {
                 let base = (i + 8) << 21;
-                f(ExtentView { index: i as u32, base, pool: Pool::Default, live: u32::MAX, birth: 1 });
+                f(ExtentView {
+                    index: i as u32,
+                    base,
+                    pool: Pool::Default,
+                    live: u32::MAX,
+                    birth: 1,
+                    emptied: 0,
+                });
             }
         });
         for e in map.extents_mut() {
