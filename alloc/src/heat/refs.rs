@@ -30,7 +30,6 @@ use self::answer::Tally;
 use self::habits::Habits;
 use self::layout::Layout;
 use self::pace::Pace;
-use self::wholes::Shift;
 use self::zoom::ZoomSet;
 use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
@@ -231,7 +230,7 @@ impl<K: Kernel> Refs<K> {
         let took = self.kernel.clock().0.saturating_sub(begin);
         let pace = pace::of(map, &self.seen, cleared);
         let since = std::mem::replace(&mut self.began, cleared);
-        let mut tally = Tally { round: cleared, since, ..Tally::default() };
+        let mut tally = Tally { since, ..Tally::default() };
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
             if *now != last.0 {
@@ -241,7 +240,7 @@ impl<K: Kernel> Refs<K> {
                 self.zoom.refine(addr, pages, touched);
             });
         }
-        let shift = if pace.is_useful() { wholes::compare(map, cleared) } else { Shift::default() };
+        let shift = wholes::compare(map, &self.seen, cleared);
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
         if tally.mappings > 100 {
@@ -301,9 +300,13 @@ impl<K: Kernel> Refs<K> {
 
     /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.
     fn get_used_to(&mut self, pace: Pace, map: &mut HeatMap) {
-        let Pace::Slow(by) = pace else {
-            self.slow = (0, 0);
-            return;
+        let by = match pace {
+            Pace::Usual => {
+                self.slow = (0, 0);
+                return;
+            }
+            Pace::Slow(by) => by,
+            Pace::Asleep => pace::SLOWEST,
         };
         let rounds = self.slow.0 + 1;
         self.slow = (rounds, self.slow.1 + (by - self.slow.1) / i32::from(rounds));

@@ -1,11 +1,10 @@
 //! From "so many KiB of this mapping were referenced" to answers about pages.
 //!
 //! Zone: control. A mapping of one page, or one of which all or nothing was touched, answers for every page exactly.
-//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate. What is known of an extent as a whole
-//! is the sum of its mappings.
+//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate.
 
 use super::smaps::Mapping;
-use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place};
+use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
 use crate::heat::rate::Window;
 
 /// Answers after which a page is known well enough to be contradicted.
@@ -28,8 +27,6 @@ pub(super) struct Tally {
     pub(super) mappings: u32,
     /// Answers of mappings of a single page.
     pub(super) singles: u32,
-    /// When this round began.
-    pub(super) round: u64,
     /// When the round before this one began: what was seen since then says little new about the program's habits.
     pub(super) since: u64,
     /// The extent that the last single page belongs to, and whether it had not been seen since then.
@@ -76,7 +73,6 @@ impl Tally {
             }
             let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
-            extent.sum_up(self.round, m, to - from, now);
             let single = to - from == 1;
             if self.fresh.0 != extent.view.base {
                 self.fresh = (extent.view.base, extent.zoomed <= self.since);
@@ -124,19 +120,6 @@ impl Tally {
                 mixed(m.start, to - from, touched);
             }
         }
-    }
-}
-
-impl Extent {
-    /// Adds `pages` pages' share of a mapping of this round to what is known of the extent as a whole.
-    fn sum_up(&mut self, round: u64, m: &Mapping, pages: usize, now: u64) {
-        if self.answered <= round {
-            (self.touched, self.present) = (0, 0);
-        }
-        let here = |kb: u32| (kb as usize / 4 * pages / ((m.end - m.start) / PAGE_BYTES)) as u16;
-        self.touched += here(m.referenced_kb);
-        self.present += here(m.rss_kb);
-        self.answered = now;
     }
 }
 
@@ -201,20 +184,5 @@ mod tests {
         t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
         t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
         assert_eq!((t.present, t.answers), (0, 0));
-    }
-
-    #[test]
-    fn an_extent_as_a_whole_is_the_sum_of_its_mappings() {
-        let mut map = map_of(3);
-        for round in [10, 20] {
-            let mut t = Tally { round, ..Tally::default() };
-            let now = round + 5;
-            let base = 1 << 21;
-            t.take(&mut map, &mapping(base, 1, 1, 1), Window::new(W), now, &mut |_, _, _| ());
-            t.take(&mut map, &mapping(base + 4096, 511, 400, 50), Window::new(W), now, &mut |_, _, _| ());
-            t.take(&mut map, &mapping(2 << 21, 1024, 1024, 512), Window::new(W), now, &mut |_, _, _| ());
-            let wholes: Vec<_> = map.extents().iter().map(|e| (e.touched, e.present)).collect();
-            assert_eq!(wholes, [(51, 401), (256, 512), (256, 512)]);
-        }
     }
 }

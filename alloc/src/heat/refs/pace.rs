@@ -18,8 +18,10 @@ const ENOUGH: usize = 200;
 const KNOWN: i32 = 3 * OCTAVE / 2;
 /// A pace that differs by less is the usual one: rates stay tied to the clock.
 const USUAL: i32 = 3 * OCTAVE / 4;
+/// Fewer touches than this foretold in a round, and nothing is a sign of slowness.
+const FEW: f64 = 20.0;
 /// Slowest pace that is made out.
-const SLOWEST: i32 = -6 * OCTAVE;
+pub(super) const SLOWEST: i32 = -6 * OCTAVE;
 /// A pace is made out to half an octave or so; a round that was slower than this would set its pages apart from all others.
 const USEFUL: i32 = -5 * OCTAVE / 4;
 
@@ -92,6 +94,9 @@ pub(super) fn of(map: &HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Pace {
     }
     let expected =
         |by: i32| known.iter().map(|(e, w)| f64::from(w.stretched(by).probability(e))).sum::<f64>();
+    if expected(0) < FEW {
+        return Pace::Usual;
+    }
     if touched <= expected(SLOWEST) {
         return Pace::Asleep;
     }

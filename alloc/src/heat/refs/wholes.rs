@@ -3,9 +3,10 @@
 //! Zone: control. Every round tells what share of each extent was touched, whatever is under the glass. It is compared with what
 //! is usual for that extent, not with what is believed about its pages, so that a change is seen however little is known of
 //! those. A program that ran slower or faster for a while moves all extents alike: what counts is the distance from the median.
-//! An extent out of the ordinary in two rounds has changed, and only what was learnt about its pages becomes doubtful.
+//! And a program that does less has not changed unless it does more elsewhere. An extent out of the ordinary in two rounds has changed, and only what was learnt about its pages becomes doubtful.
 
-use crate::heat::map::{Extent, HeatMap, Usual};
+use super::smaps::Mapping;
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Usual};
 use crate::heat::rate::{OCTAVE, Window};
 
 /// Fewest pages that are taken for a whole.
@@ -41,6 +42,26 @@ impl Shift {
     }
 }
 
+/// Adds up what the mappings `seen` in the round that began at `cleared`, by ascending address, say of each extent.
+fn sum_up(map: &mut HeatMap, seen: &[(Mapping, u64)], cleared: u64) {
+    let (extents, mut cursor) = (map.extents_mut(), 0);
+    for (m, now) in seen {
+        while cursor < extents.len() && extents[cursor].view.base + PAGES * PAGE_BYTES <= m.start {
+            cursor += 1;
+        }
+        for extent in extents[cursor..].iter_mut().take_while(|e| e.view.base < m.end) {
+            if extent.answered <= cleared {
+                (extent.touched, extent.present) = (0, 0);
+            }
+            let end = m.end.min(extent.view.base + PAGES * PAGE_BYTES);
+            let part = |kb: u32| kb as usize / 4 * (end - m.start.max(extent.view.base)) / (m.end - m.start);
+            extent.touched += part(m.referenced_kb) as u16;
+            extent.present += part(m.rss_kb) as u16;
+            extent.answered = *now;
+        }
+    }
+}
+
 /// What an extent did in a round.
 struct Deed {
     /// The rate that explains it.
@@ -73,14 +94,31 @@ fn chance(e: &Extent) -> i32 {
     (deviation * f64::from(OCTAVE) / core::f64::consts::LN_2) as i32
 }
 
-/// Compares what every extent did in the round that began at `cleared` with its past, and begins anew with those that have changed.
-pub(super) fn compare(map: &mut HeatMap, cleared: u64) -> Shift {
-    let mut known: Vec<i32> = Vec::new();
-    for e in map.extents().iter().filter(|e| e.usual.windows >= LEARNT) {
-        known.extend(deed(e, cleared).map(|deed| deed.off));
+/// How far from the usual an extent of so many pages must be to be out of the ordinary, in code units.
+fn bar(e: &Extent, unit: u16) -> i32 {
+    // An extent of hot and cold pages seems the hotter the shorter the window: by as much as that is shorter, at most.
+    let longer = i32::from(unit) - i32::from(e.usual.unit);
+    LEAST.max(FAR * chance(e)).max(FAR * i32::from(e.usual.swing)) + longer.abs()
+}
+
+/// Compares what every extent did in the round that began at `cleared` and saw these mappings, by ascending address, with its past, and
+/// begins anew with those that have changed.
+pub(super) fn compare(map: &mut HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Shift {
+    sum_up(map, seen, cleared);
+    judge(map, cleared)
+}
+
+fn judge(map: &mut HeatMap, cleared: u64) -> Shift {
+    let known = |e: &Extent| e.usual.windows >= LEARNT;
+    let mut offs: Vec<i32> = Vec::new();
+    for e in map.extents().iter().filter(|e| known(e)) {
+        offs.extend(deed(e, cleared).map(|deed| deed.off));
     }
-    let middle = known.len() / 2;
-    let pace = if known.len() < ENOUGH { 0 } else { *known.select_nth_unstable(middle).1 };
+    let middle = offs.len() / 2;
+    let pace = if offs.len() < ENOUGH { 0 } else { *offs.select_nth_unstable(middle).1 };
+    let rises = |e: &&Box<Extent>| deed(e, cleared).is_some_and(|d| d.off.min(d.off - pace) > bar(e, d.unit));
+    let risen: u64 =
+        map.extents().iter().filter(|e| known(e)).filter(rises).map(|e| u64::from(e.present)).sum();
     let mut shift = Shift::default();
     for e in map.extents_mut() {
         let Some(Deed { rate, off, unit }) = deed(e, cleared) else { continue };
@@ -90,24 +128,23 @@ pub(super) fn compare(map: &mut HeatMap, cleared: u64) -> Shift {
             continue;
         }
         let off = off - pace;
-        // An extent of hot and cold pages seems the hotter the shorter the window: by as much as that is shorter, at most.
-        let longer = i32::from(unit) - i32::from(usual.unit);
-        let bar = LEAST.max(FAR * chance(e)).max(FAR * i32::from(usual.swing)) + longer.abs();
         let pages = u64::from(e.present);
-        if usual.windows >= LEARNT {
+        if known(e) {
             shift.compared += pages;
         }
-        if usual.windows < LEARNT || off.abs() <= bar {
+        if !known(e) || off.abs() <= bar(e, unit) {
             // The median's own drift is followed slowly.
-            let step = if usual.windows < LEARNT { off / 2 } else { off / 8 } + pace / 16;
+            let step = if known(e) { off / 8 } else { off / 2 } + pace / 16;
             let swing = i32::from(usual.swing) + (off.abs() - i32::from(usual.swing)) / 8;
             e.usual = Usual {
-                unit: (i32::from(usual.unit) + longer / 4) as u16,
+                unit: (i32::from(usual.unit) + (i32::from(unit) - i32::from(usual.unit)) / 4) as u16,
                 rate: (i32::from(usual.rate) + step).clamp(1, 65535) as u16,
                 swing: (swing as u16).min(SWING.1),
                 windows: usual.windows.saturating_add(1),
                 odd: 0,
             };
+        } else if risen < pages {
+            // Where nothing to speak of is used more than before, the program only does less.
         } else if usual.odd == 0 {
             e.usual.odd = 1;
             shift.odd += pages;
@@ -127,7 +164,7 @@ pub(super) fn compare(map: &mut HeatMap, cleared: u64) -> Shift {
 mod tests {
     use super::*;
     use crate::arena::{ExtentView, Pool};
-    use crate::heat::map::{PAGES, Place};
+    use crate::heat::map::Place;
 
     const W: u64 = 100_000_000;
 
@@ -164,7 +201,7 @@ mod tests {
             for (i, e) in self.map.extents_mut().iter_mut().enumerate() {
                 (e.touched, e.present, e.answered) = (touched(i), PAGES as u16, self.now);
             }
-            compare(&mut self.map, cleared)
+            judge(&mut self.map, cleared)
         }
 
         fn settled(extents: usize, touched: impl Fn(usize) -> u16) -> Heap {
@@ -174,6 +211,28 @@ mod tests {
                 assert_eq!((shift.odd, shift.changed), (0, 0));
             }
             heap
+        }
+    }
+
+    #[test]
+    fn an_extent_as_a_whole_is_the_sum_of_its_mappings() {
+        let mapping = |start: usize, pages: usize, present: u32, touched: u32| Mapping {
+            start,
+            end: start + pages * PAGE_BYTES,
+            rss_kb: present * 4,
+            referenced_kb: touched * 4,
+        };
+        let mut heap = Heap::new(3);
+        for cleared in [10, 20] {
+            let base = 1 << 21;
+            let seen = [
+                mapping(base, 1, 1, 1),
+                mapping(base + PAGE_BYTES, 511, 400, 50),
+                mapping(2 << 21, 1024, 1024, 512),
+            ];
+            sum_up(&mut heap.map, &seen.map(|m| (m, cleared + 5)), cleared);
+            let wholes: Vec<_> = heap.map.extents().iter().map(|e| (e.touched, e.present)).collect();
+            assert_eq!(wholes, [(51, 401), (256, 512), (256, 512)]);
         }
     }
 
@@ -226,7 +285,20 @@ mod tests {
         for (i, e) in heap.map.extents_mut().iter_mut().enumerate() {
             (e.touched, e.answered) = (if i < 4 { 320 } else { 80 }, heap.now);
         }
-        assert_eq!(compare(&mut heap.map, cleared).odd, 0);
+        assert_eq!(judge(&mut heap.map, cleared).odd, 0);
+    }
+
+    #[test]
+    fn a_program_that_falls_asleep_has_not_changed_and_one_that_goes_elsewhere_has() {
+        let mut heap = Heap::settled(20, first_hot);
+        for _ in 0..20 {
+            let shift = heap.round(|_| 0);
+            assert_eq!((shift.odd, shift.changed), (0, 0));
+        }
+        // Two extents are all that is used now.
+        let only = |i: usize| if (10..12).contains(&i) { 300 } else { 0 };
+        let changed: u64 = (0..2).map(|_| heap.round(only).changed).sum();
+        assert_eq!(changed, 6 * 512);
     }
 
     #[test]
