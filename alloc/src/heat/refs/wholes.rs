@@ -116,9 +116,9 @@ fn judge(map: &mut HeatMap, cleared: u64) -> Shift {
     }
     let middle = offs.len() / 2;
     let pace = if offs.len() < ENOUGH { 0 } else { *offs.select_nth_unstable(middle).1 };
-    let rises = |e: &&Box<Extent>| deed(e, cleared).is_some_and(|d| d.off.min(d.off - pace) > bar(e, d.unit));
+    let rises = |e: &Extent| deed(e, cleared).is_some_and(|d| d.off.min(d.off - pace) > bar(e, d.unit));
     let risen: u64 =
-        map.extents().iter().filter(|e| known(e)).filter(rises).map(|e| u64::from(e.present)).sum();
+        map.extents().iter().filter(|e| known(e) && rises(e)).map(|e| u64::from(e.present)).sum();
     let mut shift = Shift::default();
     for e in map.extents_mut() {
         let Some(Deed { rate, off, unit }) = deed(e, cleared) else { continue };
