@@ -170,6 +170,90 @@ unsafe impl GlobalAlloc for MetaAlloc {
     }
 }
 
+/// What stands before a block that the control thread allocated through a handle of the program's ([`take_own`]): such a block may be freed
+/// by any thread and through any door, and must be told from others there.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Seal {
+    bytes: usize,
+    align: usize,
+    /// The block's address, mixed.
+    mark: usize,
+    _pad: usize,
+}
+
+const SEAL_BYTES: usize = size_of::<Seal>();
+
+fn mark_of(addr: usize) -> usize {
+    addr.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x7e44_ace5_ea1e_d0e5
+}
+
+impl Seal {
+    /// The layout of the whole block, and where in it the application's part begins.
+    fn layout(bytes: usize, align: usize) -> Option<(Layout, usize)> {
+        let offset = align.max(SEAL_BYTES);
+        Some((
+            Layout::from_size_align(bytes.checked_add(offset)?, align.max(align_of::<Seal>())).ok()?,
+            offset,
+        ))
+    }
+
+    /// The seal before `block`, if there is one.
+    fn of(block: *mut u8) -> Option<Seal> {
+        let at = block.addr().checked_sub(SEAL_BYTES)?;
+        if !block.addr().is_multiple_of(16) || !mm::is_mapped(at, SEAL_BYTES) {
+            return None;
+        }
+        // SAFETY: the words are mapped and aligned; memory of processes is readable.
+        let seal = unsafe { ptr::with_exposed_provenance::<Seal>(at).read_volatile() };
+        (seal.mark == mark_of(block.addr())).then_some(seal)
+    }
+}
+
+/// Memory for the control thread's own data, where the program's allocator is asked for it; null if there is none.
+pub(crate) fn take_own(layout: Layout, zero: bool) -> *mut u8 {
+    let Some((whole, offset)) = Seal::layout(layout.size(), layout.align().max(16)) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the layout is not empty: it has room for the seal.
+    let base = unsafe { if zero { MetaAlloc.alloc_zeroed(whole) } else { MetaAlloc.alloc(whole) } };
+    if base.is_null() {
+        return base;
+    }
+    // SAFETY: `offset` is within the block, at least the seal's size, and a multiple of both alignments.
+    unsafe {
+        let block = base.add(offset);
+        let mark = mark_of(block.expose_provenance());
+        block.cast::<Seal>().sub(1).write(Seal {
+            bytes: layout.size(),
+            align: layout.align().max(16),
+            mark,
+            _pad: 0,
+        });
+        block
+    }
+}
+
+/// Bytes of a block of [`take_own`]; `None` for any other pointer.
+pub(crate) fn own_bytes(block: *mut u8) -> Option<usize> {
+    Seal::of(block).map(|seal| seal.bytes)
+}
+
+/// Gives back a block of [`take_own`]; `false` if it is none.
+///
+/// # Safety
+/// * Nobody uses the block again, if it is one.
+pub(crate) unsafe fn give_own(block: *mut u8) -> bool {
+    let Some(seal) = Seal::of(block) else { return false };
+    let Some((whole, offset)) = Seal::layout(seal.bytes, seal.align) else { return false };
+    // SAFETY: the seal says that `take_own` allocated it with this layout; broken, it is none any more.
+    unsafe {
+        block.cast::<Seal>().sub(1).write(Seal { bytes: 0, align: 0, mark: 0, _pad: 0 });
+        MetaAlloc.dealloc(block.sub(offset), whole);
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +286,26 @@ mod tests {
                 MetaAlloc.dealloc(block, layout);
             }
         }
+    }
+
+    #[test]
+    fn blocks_of_the_control_thread_are_told_from_all_others() {
+        for (bytes, align) in [(1, 1), (100, 8), (5000, 16), (300, 256), (70_000, 4096)] {
+            let layout = Layout::from_size_align(bytes, align).unwrap();
+            let block = take_own(layout, true);
+            assert!(block.addr().is_multiple_of(align));
+            assert_eq!(own_bytes(block), Some(bytes));
+            assert_eq!(own_bytes(block.wrapping_add(16)), None);
+            // SAFETY: the block is ours and as long as that; it is given back once, and only looked at after that.
+            unsafe {
+                assert!((0..bytes).all(|i| *block.add(i) == 0));
+                block.write_bytes(0xa5, bytes);
+                assert!(give_own(block));
+                assert!(!give_own(block), "and not twice");
+            }
+        }
+        let other = Box::new([0usize; 64]);
+        assert_eq!(own_bytes((&raw const other[8]).cast_mut().cast()), None);
+        assert_eq!(own_bytes(ptr::without_provenance_mut(48)), None);
     }
 }

@@ -4,15 +4,14 @@
 //! by C's `free` where the library is the process's malloc.
 //!
 //! In such a program the control thread's own data comes here, too. It must not lie in the heap it describes: it would be tracked, look
-//! hot because it is scanned, and move. So on that thread, which has no heap, memory is metadata, and as C's `free` is none of these
-//! handles, a block outside the window can only be that. No code of the program runs there.
+//! hot because it is scanned, and move. So on that thread, which has no heap, memory is metadata, under a seal by which every `free`
+//! knows it.
 
 use super::hint::Hint;
 use super::raw;
 use crate::arena::Pool;
 use crate::heap;
-use crate::meta::MetaAlloc;
-use crate::pagemap;
+use crate::meta;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
@@ -88,8 +87,8 @@ unsafe impl GlobalAlloc for Terrace {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: passed on from the caller.
-        unsafe { deallocate(block, layout) };
+        // SAFETY: GlobalAlloc's contract: a live block of ours with this layout.
+        unsafe { raw::free_aligned_sized(block, layout.align(), layout.size()) };
     }
 
     #[inline]
@@ -99,8 +98,12 @@ unsafe impl GlobalAlloc for Terrace {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if layout.align() <= 16 && !heap::on_own_thread() {
+            // SAFETY: GlobalAlloc's contract: a live block of ours, and a size that is not 0.
+            return unsafe { raw::realloc(block, size) };
+        }
         // SAFETY: passed on from the caller.
-        unsafe { TierAlloc::new(Hint::DEFAULT).realloc(block, layout, size) }
+        unsafe { move_block(self, block, layout, size) }
     }
 }
 
@@ -111,8 +114,8 @@ unsafe impl GlobalAlloc for TierAlloc {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: passed on from the caller.
-        unsafe { deallocate(block, layout) };
+        // SAFETY: GlobalAlloc's contract: a live block of ours with this layout.
+        unsafe { raw::free_aligned_sized(block, layout.align(), layout.size()) };
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -120,65 +123,40 @@ unsafe impl GlobalAlloc for TierAlloc {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if layout.align() <= 16 && !is_metadata(block) && !heap::on_own_thread() {
+        if layout.align() <= 16 && !heap::on_own_thread() {
             // SAFETY: GlobalAlloc's contract: a live block of ours, and a size that is not 0.
             return unsafe { raw::realloc_in(self.hint.pool(), block, size) };
         }
-        let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
-        // SAFETY: the layouts are not empty; both blocks are live and distinct while the bytes are copied.
-        unsafe {
-            let fresh = self.alloc(wanted);
-            if !fresh.is_null() {
-                ptr::copy_nonoverlapping(block, fresh, layout.size().min(size));
-                deallocate(block, layout);
-            }
-            fresh
+        // SAFETY: passed on from the caller.
+        unsafe { move_block(self, block, layout, size) }
+    }
+}
+
+/// Reallocation where the alignment exceeds what `realloc` keeps, or the thread is our own.
+///
+/// # Safety
+/// * As for [`GlobalAlloc::realloc`].
+unsafe fn move_block(to: &impl GlobalAlloc, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    let Ok(wanted) = Layout::from_size_align(size, layout.align()) else { return ptr::null_mut() };
+    // SAFETY: the layouts are not empty; both blocks are live and distinct while the bytes are copied.
+    unsafe {
+        let fresh = to.alloc(wanted);
+        if !fresh.is_null() {
+            ptr::copy_nonoverlapping(block, fresh, layout.size().min(size));
+            to.dealloc(block, layout);
         }
+        fresh
     }
 }
 
 fn allocate(pool: Pool, layout: Layout, zero: bool) -> *mut u8 {
     if heap::on_own_thread() {
-        return allocate_metadata(layout, zero);
+        return meta::take_own(layout, zero);
     }
     if pool == Pool::Default && layout.align() <= 16 {
         return if zero { raw::calloc(1, layout.size()) } else { raw::malloc(layout.size()) };
     }
     raw::malloc_in(pool, layout.size(), layout.align(), zero)
-}
-
-/// Frees a block of [`allocate`], of any pool.
-///
-/// # Safety
-/// * As for [`GlobalAlloc::dealloc`].
-#[inline]
-unsafe fn deallocate(block: *mut u8, layout: Layout) {
-    if is_metadata(block) {
-        // SAFETY: passed on from the caller.
-        return unsafe { deallocate_metadata(block, layout) };
-    }
-    // SAFETY: GlobalAlloc's contract: a live block of ours with this layout.
-    unsafe { raw::free_aligned_sized(block, layout.align(), layout.size()) };
-}
-
-/// Whether a block of ours is the control thread's.
-#[inline]
-fn is_metadata(block: *mut u8) -> bool {
-    pagemap::offset(block.addr()).is_none()
-}
-
-#[cold]
-fn allocate_metadata(layout: Layout, zero: bool) -> *mut u8 {
-    // SAFETY: GlobalAlloc's contract: the layout is not empty.
-    unsafe { if zero { MetaAlloc.alloc_zeroed(layout) } else { MetaAlloc.alloc(layout) } }
-}
-
-/// # Safety
-/// * The block came from [`allocate_metadata`] with the same layout, and is not used again.
-#[cold]
-unsafe fn deallocate_metadata(block: *mut u8, layout: Layout) {
-    // SAFETY: passed on from the caller.
-    unsafe { MetaAlloc.dealloc(block, layout) };
 }
 
 #[cfg(feature = "allocator-api2")]

@@ -1,9 +1,10 @@
 //! Pointers that are not ours: other heaps in the same process, and mistakes.
 //!
-//! Zone: cold, and rare. A library loaded with `RTLD_DEEPBIND`, or linked statically against libc, allocates from libc's own heap and
+//! Zone: cold, and rare. In a Rust program blocks of the control thread's may come here too; they bear a seal ([`meta::take_own`]). A library loaded with `RTLD_DEEPBIND`, or linked statically against libc, allocates from libc's own heap and
 //! may hand us the block to free. Such a block is recognised by libc's chunk header and passed on; anything else ends the
 //! process with one line rather than corrupt either heap.
 
+use crate::meta;
 use crate::sys::mm;
 use crate::sys::proc::die;
 use core::ffi::{CStr, c_void};
@@ -70,6 +71,10 @@ fn is_libc_block(addr: usize) -> bool {
 /// # Safety
 /// * `ptr` is not in an arena.
 pub(super) unsafe fn free(ptr: *mut u8) {
+    // SAFETY: passed on from the caller.
+    if unsafe { meta::give_own(ptr) } {
+        return;
+    }
     if is_libc_block(ptr.addr())
         && let Some(at) = FREE.find()
     {
@@ -86,6 +91,9 @@ pub(super) unsafe fn free(ptr: *mut u8) {
 /// # Safety
 /// * `ptr` is not in an arena.
 pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
+    if let Some(bytes) = meta::own_bytes(ptr) {
+        return bytes;
+    }
     if is_libc_block(ptr.addr())
         && let Some(at) = USABLE.find()
     {

@@ -48,13 +48,18 @@ impl Slab {
         let (page, bytes) = (mm::page_bytes(), self.block_bytes as usize);
         let from = (self.start + first * bytes).next_multiple_of(page);
         let to = (self.start + (first + count) * bytes) & !(page - 1);
-        if to <= from || (!short && to - from < WORTH) {
+        if to <= from {
             return true;
+        }
+        if !short && to - from < WORTH {
+            return false;
         }
         // SAFETY: the pages are touched by free blocks only, and these stay free while the heap's lock is held and nothing is allocated
         // from the slab. Failure leaves old pages, which is only memory.
         let done = unsafe { mm::discard(from, to - from) }.is_ok();
-        extent::at(extent::index_of(self.start)).note_emptied();
+        if done {
+            extent::at(extent::index_of(self.start)).note_emptied();
+        }
         done
     }
 }
