@@ -43,13 +43,19 @@ const fn class_by_arithmetic(size: usize) -> usize {
     (exponent - 6) * 8 + ((s >> (exponent - 3)) & 7)
 }
 
+/// The class that serves `size` bytes, if that is at most 1 KiB.
+#[inline(always)]
+pub(crate) fn fine_class_of(size: usize) -> Option<usize> {
+    // SAFETY: (size + 15) / 16 <= 64, and the table has 65 entries.
+    (size <= FINE_MAX).then(|| unsafe { *FINE.get_unchecked((size + 15) / 16) } as usize)
+}
+
 /// The class that serves `size` bytes; `size` is at most [`MAX_SMALL`].
 #[inline(always)]
 pub(crate) fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_SMALL);
-    if size <= FINE_MAX {
-        // SAFETY: (size + 15) / 16 <= 64, and the table has 65 entries.
-        return unsafe { *FINE.get_unchecked(size.div_ceil(16)) } as usize;
+    if let Some(class) = fine_class_of(size) {
+        return class;
     }
     if size <= COARSE_MAX {
         // SAFETY: (size + 127) / 128 <= 256, and the table has 257 entries.

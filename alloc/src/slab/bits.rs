@@ -1,6 +1,6 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
-use super::{HEADER_BYTES, ONE, Slab};
+use super::{HEADER_BYTES, Slab};
 use crate::class::{class_bytes, slab_slices};
 use crate::heap::Heap;
 use crate::meta;
@@ -8,6 +8,9 @@ use crate::pagemap::{self, SLICE_BYTES};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
+const WARM_BYTES: u32 = 4096;
 
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
@@ -37,12 +40,16 @@ impl Slab {
             slab.write(Slab {
                 owner: AtomicPtr::new(heap),
                 start,
-                reciprocal: (1u64 << ONE).div_ceil(bytes as u64),
+                reciprocal: (1u128 << 64).div_ceil(bytes as u128) as u64,
+                ahead: Cell::new(0),
                 cursor: Cell::new(ptr::null()),
                 cursor_base: Cell::new(start),
                 block_bytes: bytes as u32,
-                blocks: blocks as u32,
-                words: words as u32,
+                blocks: blocks as u16,
+                words: words as u16,
+                ahead_shift: 64 - (WARM_BYTES / bytes as u32).clamp(1, 64) as u8,
+                last: Cell::new(0),
+                again: Cell::new(0),
                 class: class as u8,
                 pool,
                 slices: slices as u8,
@@ -53,8 +60,7 @@ impl Slab {
                 remote_count: AtomicU32::new(0),
                 cursor_word: Cell::new(0),
                 used_words: Cell::new(0),
-                announced: Cell::new(0),
-                collected: Cell::new(0),
+                unannounced: Cell::new(0),
                 idle: Cell::new(0),
                 purged: Cell::new(0),
             });
@@ -91,6 +97,7 @@ impl Slab {
         self.cursor_base.set(self.start + word * 64 * self.block_bytes as usize);
         self.cursor_word.set(word as u32);
         self.used_words.set(self.used_words.get().max(word as u32 + 1));
+        self.ahead.set(0);
     }
 
     /// Points the cursor at a word with free blocks; `false` if there is none. By the owner, with or without its lock.
@@ -122,6 +129,13 @@ impl Slab {
         }
     }
 
+    /// Blocks chosen ahead that are not free by their local bits: there must be none. The owner's thread may be at work.
+    #[cfg(feature = "invariants")]
+    pub(super) fn strays(&self) -> u64 {
+        let ahead = self.ahead.get();
+        if ahead == 0 { 0 } else { ahead & !self.local(self.cursor_word.get() as usize).load(Ordering::Relaxed) }
+    }
+
     /// How many blocks are free by their local bits.
     pub(crate) fn free_blocks(&self) -> u32 {
         (0..self.words as usize).map(|word| self.local(word).load(Ordering::Relaxed).count_ones()).sum()
@@ -131,11 +145,11 @@ impl Slab {
     pub(crate) fn live_blocks(&self) -> u32 {
         let remote: u32 =
             (0..self.words as usize).map(|word| self.remote(word).load(Ordering::Relaxed).count_ones()).sum();
-        self.blocks.saturating_sub(self.free_blocks() + remote)
+        u32::from(self.blocks).saturating_sub(self.free_blocks() + remote)
     }
 
     /// Whether every block is free and no other thread is still busy with the header, so that it may be destroyed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.free_blocks() == self.blocks && self.remote_is_quiet()
+        self.free_blocks() == u32::from(self.blocks) && self.remote_is_quiet()
     }
 }

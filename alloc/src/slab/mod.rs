@@ -36,9 +36,6 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 /// must take the slow path and list it.
 pub(crate) const FULL: usize = 1;
 
-/// Fixed-point one of [`Slab::reciprocal`].
-const ONE: u32 = 40;
-
 /// The header of a slab; the local and the remote bits follow it in memory.
 #[repr(C, align(64))]
 pub(crate) struct Slab {
@@ -46,18 +43,27 @@ pub(crate) struct Slab {
     pub(crate) owner: AtomicPtr<Heap>,
     /// Address of block 0.
     pub(crate) start: usize,
-    /// ceil(2^40 / block size): one multiplication gives a block's index and whether an address is a block's start.
+    /// ceil(2^64 / block size): one multiplication gives a block's index and whether an address is a block's start.
     reciprocal: u64,
+    /// Blocks that [`Slab::pop`] takes before others: bits of the cursor's word, set there, too. By the owner.
+    ahead: Cell<u64>,
     /// The word of local bits that [`Slab::pop`] takes from.
     cursor: Cell<*const AtomicU64>,
     /// Address of the block of bit 0 of that word.
     cursor_base: Cell<usize>,
+    /// The word as [`Slab::pop`] last found it while no block was chosen ahead. By the owner.
+    last: Cell<u64>,
     /// Block size in bytes.
     pub(crate) block_bytes: u32,
     /// How many blocks it has.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: u16,
+    /// 64 less the number of blocks chosen ahead.
+    ahead_shift: u8,
+    /// How many times running the word was found as it was found last. By the owner.
+    again: Cell<u8>,
+    // The fast paths of malloc and free use what stands above: one cache line.
     /// Words of local bits (and as many remote ones).
-    words: u32,
+    words: u16,
     /// Size class.
     pub(crate) class: u8,
     /// Number of the pool.
@@ -77,10 +83,9 @@ pub(crate) struct Slab {
     /// The index of the cursor's word, and how many words it has been pointed at, from the first on. By the owner.
     cursor_word: Cell<u32>,
     used_words: Cell<u32>,
-    /// Words drained so far, by announcement and by looking. Equal exactly if every thread that freed a block we have seen is done
-    /// with this header. Under the heap's lock.
-    announced: Cell<u64>,
-    collected: Cell<u64>,
+    /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
+    /// seen is done with this header. Under the heap's lock.
+    unannounced: Cell<i32>,
     /// Of the first word: blocks that were free when last looked at, and those whose pages were discarded and that were not handed
     /// out since. Under the heap's lock.
     idle: Cell<u64>,
@@ -91,6 +96,7 @@ pub(crate) struct Slab {
 unsafe impl Sync for Slab {}
 
 const HEADER_BYTES: usize = size_of::<Slab>();
+const _: () = assert!(core::mem::offset_of!(Slab, words) == 64 && HEADER_BYTES == 128);
 
 /// What a bin points to when it has no slab: never has a free block.
 pub(crate) static EMPTY_SLAB: Slab = Slab::sentinel();
@@ -110,11 +116,15 @@ impl Slab {
             owner: AtomicPtr::new(ptr::null_mut()),
             start: 0,
             reciprocal: 0,
+            ahead: Cell::new(0),
             cursor: Cell::new(&raw const NO_BITS),
             cursor_base: Cell::new(0),
             block_bytes: 0,
             blocks: 0,
             words: 0,
+            ahead_shift: 63,
+            last: Cell::new(0),
+            again: Cell::new(0),
             class: 0,
             pool: 0,
             slices: 0,
@@ -125,8 +135,7 @@ impl Slab {
             remote_count: AtomicU32::new(0),
             cursor_word: Cell::new(0),
             used_words: Cell::new(0),
-            announced: Cell::new(0),
-            collected: Cell::new(0),
+            unannounced: Cell::new(0),
             idle: Cell::new(0),
             purged: Cell::new(0),
         }

@@ -8,8 +8,8 @@
 //! Why a count beside the bits: the header may be destroyed once every block is free, so nobody may touch it after the free that made it
 //! so. A freeing thread's last touch is setting its bit in a word that was not zero, or its announcement, or, for the one that pushes,
 //! the push, before which the slab is not drained. Each word collected was made non-zero by exactly one thread since it was last
-//! collected, and that thread announces once. So the owner compares words collected with announcements drained: equal, and
-//! a count of 0, mean that everybody whose bit it has seen is done.
+//! collected, and that thread announces once. So the owner counts words collected against announcements drained: none left,
+//! and a count of 0, mean that everybody whose bit it has seen is done.
 //! No notification is lost: a word's announcement either precedes the owner's reset, and the word is then visible to the collection
 //! that follows, or finds the count 0 and pushes again; and a bit set in a word that is not zero goes where that word goes.
 
@@ -55,8 +55,8 @@ impl RemoteStack {
             // Read before the count is reset: after that another thread may push the slab again.
             slab = this.remote_next.load(Ordering::Relaxed);
             let n = this.remote_count.swap(0, Ordering::AcqRel);
-            this.announced.set(this.announced.get() + u64::from(n));
             this.collect();
+            this.unannounced.set(this.unannounced.get() - n.cast_signed());
             f(this);
         }
     }
@@ -102,7 +102,7 @@ impl Slab {
             local.store(before | bits, Ordering::Relaxed);
             found += 1;
         }
-        self.collected.set(self.collected.get() + found);
+        self.unannounced.set(self.unannounced.get() + found);
         found != 0
     }
 
@@ -110,12 +110,12 @@ impl Slab {
     pub(crate) fn settle(&self) {
         self.remote_count.store(0, Ordering::Relaxed);
         self.collect();
-        self.announced.set(self.collected.get());
+        self.unannounced.set(0);
     }
 
     /// Whether every thread whose remote free was collected is done with the header: each word collected was announced. Under the owner's lock.
     pub(super) fn remote_is_quiet(&self) -> bool {
-        self.remote_count.load(Ordering::Acquire) == 0 && self.announced.get() == self.collected.get()
+        self.remote_count.load(Ordering::Acquire) == 0 && self.unannounced.get() == 0
     }
 }
 
