@@ -1,7 +1,7 @@
 //! Slices for slabs: cut from extents that the heap owns. Zone: cold, under the heap's lock.
 
 use super::{Bins, Heap, abandon, purge};
-use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, Run, SLICE_BYTES, SLICES, extent};
+use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, SLICE_BYTES, SLICES, extent};
 use crate::config;
 use crate::sys::mm;
 use core::sync::atomic::Ordering;
@@ -42,7 +42,7 @@ impl Bins {
         self.extents.set(self.extents.get() + 1);
         let record = extent::at(run.index);
         record.owner.store((&raw const *heap).cast_mut().cast(), Ordering::Release);
-        if !run.zero {
+        if run.dirty > 0 {
             // Pages of its last use may still be there, in slices that this heap may never take.
             record.dirty_new.store(u32::MAX, Ordering::Relaxed);
         }
@@ -107,7 +107,7 @@ impl Bins {
         self.unlink(index);
         self.extents.set(self.extents.get() - 1);
         // SAFETY: no slice of the extent is live, so nothing uses its memory.
-        unsafe { arena::give(Run { index, extents: 1, zero: false }) };
+        unsafe { arena::give(index, 1) };
     }
 
     /// Discards slices that have been free for a whole purge period.
