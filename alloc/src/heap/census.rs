@@ -85,7 +85,7 @@ fn count_slabs(base: usize, live: u32, stats: &mut HeapStats) {
         }
         // SAFETY: the owning heap's lock is held, so the slab cannot be destroyed.
         let slab = unsafe { &*slab };
-        if slab.start == addr {
+        if slab.base() == addr {
             let blocks = slab.live_blocks() as usize;
             stats.slab_bytes += slab.slices as usize * SLICE_BYTES;
             stats.live_blocks += blocks;

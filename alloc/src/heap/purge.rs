@@ -26,10 +26,10 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
                 slab.collect();
                 if slab.is_idle() {
                     bins.unlist(slab);
-                    let (start, slices) = (slab.start, slab.slices as usize);
+                    let (base, slices) = (slab.base(), slab.slices as usize);
                     // SAFETY: idle under the heap's lock, in no bin, and just taken off its list.
                     unsafe { Slab::destroy((&raw const *slab).cast_mut()) };
-                    bins.give_slices(start, slices);
+                    bins.give_slices(base, slices);
                 }
             });
         }

@@ -29,11 +29,13 @@ const fn at_least_four(bits: u64) -> bool {
 }
 
 impl Slab {
-    /// Makes a slab of `class` at `start`, all of whose blocks are free, and enters it in the page map; `None` if there is no metadata.
-    pub(crate) fn create(heap: *mut Heap, pool: u8, class: usize, start: usize) -> Option<*mut Slab> {
+    /// Makes a slab of `class` at `base`, all of whose blocks are free, and enters it in the page map; `None` if there is no metadata.
+    pub(crate) fn create(heap: *mut Heap, pool: u8, class: usize, base: usize) -> Option<*mut Slab> {
         let (bytes, slices) = (class_bytes(class), slab_slices(class));
         let blocks = slices * SLICE_BYTES / bytes;
         let words = words_for(blocks);
+        // What the blocks do not fill is in front of them, so that no address behind the last one is the slab's.
+        let start = base + slices * SLICE_BYTES - blocks * bytes;
         let slab = meta::take_zeroed(header_bytes(words))?.cast::<Slab>().as_ptr();
         // SAFETY: the block is ours, 64-byte aligned and large enough for the header and its bits.
         unsafe {
@@ -72,8 +74,14 @@ impl Slab {
             }
             slab.point_at(0);
         }
-        pagemap::set(start, slices, slab);
+        pagemap::set(base, slices, slab);
         Some(slab)
+    }
+
+    /// Address of its first slice.
+    pub(crate) fn base(&self) -> usize {
+        let blocks = usize::from(self.blocks) * self.block_bytes as usize;
+        self.start + blocks - usize::from(self.slices) * SLICE_BYTES
     }
 
     /// Removes the slab from the page map and gives its header back.
@@ -82,9 +90,9 @@ impl Slab {
     /// * [`Slab::is_idle`] was true under the owning heap's lock, which is still held, and the slab is in no bin and on no list.
     pub(crate) unsafe fn destroy(slab: *mut Slab) {
         // SAFETY: the header is readable; nobody else refers to it any more.
-        let (start, slices, words) =
-            unsafe { ((*slab).start, (*slab).slices as usize, (*slab).words as usize) };
-        pagemap::set(start, slices, ptr::null_mut());
+        let (base, slices, words) =
+            unsafe { ((*slab).base(), (*slab).slices as usize, (*slab).words as usize) };
+        pagemap::set(base, slices, ptr::null_mut());
         if let Some(block) = NonNull::new(slab.cast()) {
             // SAFETY: the block came from `take_zeroed` with this size.
             unsafe { meta::give(block, header_bytes(words)) };

@@ -28,22 +28,22 @@ impl Slab {
         // SAFETY: the cursor points at a word of this slab's bits, or at the sentinel's.
         let word = unsafe { &*self.cursor.get() };
         let ahead = self.ahead.get();
-        let bits = word.load(Ordering::Relaxed);
         let first = if ahead != 0 {
             let rest = ahead & (ahead - 1);
             self.ahead.set(rest);
-            word.store(bits ^ (ahead ^ rest), Ordering::Relaxed);
+            word.store(word.load(Ordering::Relaxed) ^ (ahead ^ rest), Ordering::Relaxed);
             ahead.trailing_zeros()
         } else {
+            let bits = word.load(Ordering::Relaxed);
             if bits == 0 {
                 return None;
             }
             let rest = bits & (bits - 1);
             let first = bits.trailing_zeros();
             if bits == self.last.replace(bits) {
-                let again = self.again.get();
-                self.again.set(again.saturating_add(1));
-                if again >= OFTEN {
+                if self.again.get() < OFTEN {
+                    self.again.set(self.again.get() + 1);
+                } else {
                     self.ahead.set(rest & (u64::MAX >> self.ahead_shift) << first);
                 }
             } else {
@@ -61,13 +61,15 @@ impl Slab {
     #[inline(always)]
     pub(crate) fn index_of(&self, addr: usize) -> Result<usize, FreeFault> {
         // With r = ceil(2^64 / size), offset * r has the quotient above bit 64. Below it, an exact multiple leaves less than r
-        // (quotient times the rounding error, which is below slab bytes < r), anything else at least r.
-        let product = u128::from((addr - self.start) as u64) * u128::from(self.reciprocal);
-        let index = (product >> 64) as u64;
-        if product as u64 >= self.reciprocal || index >= u64::from(self.blocks) {
+        // (quotient times the rounding error, which is below slab bytes < r), anything else at least r. Also an address before the
+        // first block, by less than size - 1 bytes: -d * r leaves 2^64 - d * r, and r * (d + 1) <= 2^64. Behind the last block the slab ends.
+        let product = u128::from(addr.wrapping_sub(self.start) as u64) * u128::from(self.reciprocal);
+        let index = (product >> 64) as usize;
+        if product as u64 >= self.reciprocal {
             return Err(FreeFault::Interior);
         }
-        Ok(index as usize)
+        debug_assert!(index < usize::from(self.blocks));
+        Ok(index)
     }
 
     /// Gives the block at `addr` back; by the owning thread.
