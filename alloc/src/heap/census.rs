@@ -1,6 +1,6 @@
 //! Counting: what the heaps hold, by walking them. Zone: cold; takes every heap's lock in turn.
 
-use super::{Heap, abandon};
+use super::{Heap, abandon, thread};
 use crate::arena::{self, Kind, SLICE_BYTES, extent};
 use crate::meta;
 use crate::pagemap;
@@ -38,6 +38,10 @@ pub struct HeapStats {
 /// Counts. Thread-safe and fork-safe; takes time in proportion to the heap.
 #[must_use]
 pub fn heap_stats() -> HeapStats {
+    if let Some(heap) = thread::attached() {
+        // SAFETY: a thread's heap is never freed, and this is its thread.
+        unsafe { &*heap }.give_gathered();
+    }
     let mut stats = HeapStats {
         reserved_bytes: arena::reserved_bytes(),
         extent_bytes: arena::live_extent_bytes(),

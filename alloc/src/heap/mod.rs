@@ -16,6 +16,7 @@ mod large;
 mod purge;
 mod refill;
 mod release;
+mod remote_cache;
 mod thread;
 #[cfg(feature = "invariants")]
 mod walk;
@@ -35,6 +36,7 @@ use crate::arena::Pool;
 use crate::class::CLASSES;
 use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
+use remote_cache::RemoteCache;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr};
@@ -76,6 +78,8 @@ pub(crate) struct Heap {
     pools: [AtomicPtr<Bins>; Pool::COUNT],
     /// Slabs that other threads have freed blocks of.
     pub(crate) remote: RemoteStack,
+    /// What its thread has freed of other heaps' blocks.
+    remote_cache: RemoteCache,
     /// The slab its thread is giving a block back to that belongs to another heap; null otherwise. For [`abandon::reset_after_fork`].
     pushing: AtomicPtr<Slab>,
     lock: Lock<()>,
@@ -99,6 +103,7 @@ impl Heap {
             default: Bins::new(Pool::Default),
             pools: [const { AtomicPtr::new(ptr::null_mut()) }; Pool::COUNT],
             remote: RemoteStack::new(),
+            remote_cache: RemoteCache::new(),
             pushing: AtomicPtr::new(ptr::null_mut()),
             lock: Lock::new(()),
             live: AtomicBool::new(false),

@@ -51,6 +51,7 @@ pub(super) fn purge_if_due(heap: &Heap) {
         return;
     }
     let short = arena::pressure::tight();
+    heap.give_gathered();
     release_idle(heap, false);
     purge_slabs(heap, short);
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
@@ -83,6 +84,7 @@ pub(crate) fn trim() -> bool {
     if let Some(heap) = thread::attached() {
         // SAFETY: a thread's heap is never freed, and this is its thread.
         let heap = unsafe { &*heap };
+        heap.give_gathered();
         let _guard = heap.lock.lock();
         release_idle(heap, true);
         purge_slabs(heap, true);

@@ -103,8 +103,8 @@ impl Slab {
     fn point_at(&self, word: usize) {
         self.cursor.set(&raw const *self.local(word));
         self.cursor_base.set(self.start + word * 64 * self.block_bytes as usize);
-        self.cursor_word.set(word as u32);
-        self.used_words.set(self.used_words.get().max(word as u32 + 1));
+        self.cursor_word.set(word as u16);
+        self.used_words.set(self.used_words.get().max(word as u16 + 1));
         self.ahead.set(0);
     }
 
