@@ -36,10 +36,10 @@ use crate::arena::Pool;
 use crate::class::CLASSES;
 use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
-use remote_cache::RemoteCache;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr};
+use remote_cache::RemoteCache;
 
 /// A heap's slabs of one pool.
 #[repr(C)]

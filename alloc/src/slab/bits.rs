@@ -42,7 +42,8 @@ impl Slab {
             slab.write(Slab {
                 owner: AtomicPtr::new(heap),
                 start,
-                reciprocal: (1u128 << 64).div_ceil(bytes as u128) as u64,
+                // The ceiling, also for powers of two.
+                reciprocal: u64::MAX / bytes as u64 + 1,
                 ahead: Cell::new(0),
                 cursor: Cell::new(ptr::null()),
                 cursor_base: Cell::new(start),
@@ -141,7 +142,11 @@ impl Slab {
     #[cfg(feature = "invariants")]
     pub(super) fn strays(&self) -> u64 {
         let ahead = self.ahead.get();
-        if ahead == 0 { 0 } else { ahead & !self.local(self.cursor_word.get() as usize).load(Ordering::Relaxed) }
+        if ahead == 0 {
+            0
+        } else {
+            ahead & !self.local(self.cursor_word.get() as usize).load(Ordering::Relaxed)
+        }
     }
 
     /// How many blocks are free by their local bits.
