@@ -6,25 +6,27 @@ use crate::config;
 use crate::sys::mm;
 use core::sync::atomic::Ordering;
 
+/// Empty slabs are looked for each time so many slices have been taken, or this share of all, if that is more: sweeping stays in
+/// proportion to growing (about 10 microseconds for an extent whose pages cost 250 to fault in), and a program that goes from one size
+/// to the next uses the same memory for both.
+const SWEEP_LEAST: u32 = 8;
+const SWEEP_SHARE: u32 = 8;
+
 /// How many open extents are tried for a slab of several slices before a fresh extent is taken.
 const TRIES: usize = 16;
 
 impl Bins {
     /// Takes `slices` (1, 8 or 32) aligned slices and publishes them as live; their address.
     pub(super) fn take_slices(&self, heap: &Heap, slices: usize) -> Option<usize> {
-        if let Some(addr) = self.take_open(slices) {
-            return Some(addr);
-        }
-        if self.extents.get() >= self.sweep_at.get() {
+        if self.until_sweep.get() < slices as u32 {
             // Before growing: what others have freed, and slabs that have run empty.
             abandon::reclaim_abandoned();
             purge::release_idle(heap, false);
-            // At every extent while they are few, then at every eighth more, so that sweeping stays in proportion to growing: about
-            // 10 microseconds for an extent whose pages cost 250 to fault in.
-            self.sweep_at.set(self.extents.get() + self.extents.get() / 8);
-            if let Some(addr) = self.take_open(slices) {
-                return Some(addr);
-            }
+            self.until_sweep.set(SWEEP_LEAST.max(self.extents.get() * SLICES as u32 / SWEEP_SHARE));
+        }
+        self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
+        if let Some(addr) = self.take_open(slices) {
+            return Some(addr);
         }
         let pool = Pool::from_number(self.pool.get());
         let run = match arena::take(pool, Kind::Slabs, 1, 1) {

@@ -52,8 +52,8 @@ pub(crate) struct Bins {
     open: Cell<u32>,
     /// How many extents it owns.
     extents: Cell<u32>,
-    /// Slabs are swept for empty ones when it would own more extents than this.
-    sweep_at: Cell<u32>,
+    /// How many more slices are taken before slabs are swept for empty ones.
+    until_sweep: Cell<u32>,
     pool: Cell<u8>,
 }
 
@@ -64,7 +64,7 @@ impl Bins {
             partial: [const { Cell::new(ptr::null_mut()) }; CLASSES],
             open: Cell::new(0),
             extents: Cell::new(0),
-            sweep_at: Cell::new(1),
+            until_sweep: Cell::new(0),
             pool: Cell::new(pool as u8),
         }
     }
