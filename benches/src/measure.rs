@@ -109,6 +109,7 @@ pub(crate) fn command(what: &Invocation, allocator: &Allocator) -> io::Result<Co
     let mut command = Command::new(&what.program);
     command.args(&what.args).env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C");
     command.envs(what.env.iter().map(|(key, value)| (key, value)));
+    command.envs(allocator.env.iter().copied());
     if let Some(library) = &allocator.preload {
         command.env("LD_PRELOAD", library);
     }

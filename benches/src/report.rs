@@ -288,6 +288,7 @@ mod tests {
         let allocators = ["glibc", "jemalloc", "terrace"].map(|name| Allocator {
             name: name.into(),
             preload: None,
+            env: &[],
             version: String::new(),
         });
         let cells = cpu.map(|row| {
