@@ -73,11 +73,17 @@ fn means(results: &Results, file: &Path) -> Result<(), Box<dyn std::error::Error
         .y_desc("largest resident set (1: the best of each)")
         .label_style(("sans-serif", 13))
         .draw()?;
-    chart.draw_series(points.iter().map(|(name, x, y)| {
-        EmptyElement::at((*x, *y))
+    let mut labels: Vec<(i32, i32)> = Vec::new();
+    for (name, x, y) in &points {
+        let (left, top) = chart.plotting_area().map_coordinate(&(*x, *y));
+        // Beside its point, or a line higher or lower where another label is.
+        let free = |at: &i32| labels.iter().all(|(l, t)| (left - l).abs() > 90 || (top + at - t).abs() > 13);
+        let at = [-7, 7, -21, 21, -35].into_iter().find(free).unwrap_or(-7);
+        labels.push((left, top + at));
+        chart.draw_series([EmptyElement::at((*x, *y))
             + Circle::new((0, 0), 5, colour(name).filled())
-            + Text::new((*name).to_owned(), (9, -7), ("sans-serif", 14).into_font().color(&colour(name)))
-    }))?;
+            + Text::new((*name).to_owned(), (9, at), ("sans-serif", 14).into_font().color(&colour(name)))])?;
+    }
     root.present()?;
     Ok(())
 }

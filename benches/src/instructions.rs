@@ -67,7 +67,7 @@ fn whole(inputs: &Inputs, allocators: &[&Allocator]) -> Result<String, String> {
         names.join(" | "),
         "---:|".repeat(names.len())
     );
-    let mut to_best: Vec<Vec<f64>> = vec![Vec::new(); allocators.len()];
+    let mut rows: Vec<Vec<Option<f64>>> = Vec::new();
     for (name, percent) in COUNTED {
         eprintln!("callgrind: {name}");
         let benchmark =
@@ -77,25 +77,33 @@ fn whole(inputs: &Inputs, allocators: &[&Allocator]) -> Result<String, String> {
             .iter()
             .map(|a| count(&what, a).inspect_err(|e| eprintln!("{name}, {}: {e}", a.name)).ok())
             .collect();
-        let best = counts.iter().flatten().copied().fold(f64::INFINITY, f64::min);
         let cells = counts.iter().zip(allocators).map(|(count, a)| match (count, counts[0]) {
             (Some(n), _) if a.name == BASELINE => format!("{:.1} M", n / 1e6),
             (Some(n), Some(base)) => format!("{:.2}", n / base),
             _ => "failed".to_owned(),
         });
         let _ = writeln!(out, "| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
-        if counts.iter().all(Option::is_some) {
-            to_best.iter_mut().zip(&counts).for_each(|(list, n)| list.extend(n.map(|n| n / best)));
-        }
+        rows.push(counts);
     }
     let means =
-        to_best.into_iter().map(|list| geometric_mean(list).map_or("–".to_owned(), |m| format!("{m:.3}")));
-    let _ = writeln!(
-        out,
-        "| *geometric mean, to the best of each* | {} |",
-        means.collect::<Vec<_>>().join(" | ")
-    );
+        means_to_best(&rows).into_iter().map(|mean| mean.map_or("–".to_owned(), |m| format!("{m:.3}")));
+    let means = means.collect::<Vec<_>>().join(" | ");
+    let _ = writeln!(out, "| *geometric mean, to the best of each* | {means} |");
     Ok(out)
+}
+
+/// A mean a column. A column without a single figure (callgrind cannot run the allocator) has none and does not keep the
+/// others from theirs, which are over the rows that all of them have.
+fn means_to_best(rows: &[Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let counted: Vec<bool> = (0..columns).map(|c| rows.iter().any(|row| row[c].is_some())).collect();
+    let common: Vec<&Vec<Option<f64>>> = rows
+        .iter()
+        .filter(|row| row.iter().zip(&counted).all(|(cell, counted)| cell.is_some() || !counted))
+        .collect();
+    let best = |row: &[Option<f64>]| row.iter().flatten().copied().fold(f64::INFINITY, f64::min);
+    let mean = |c: usize| geometric_mean(common.iter().filter_map(|row| Some(row[c]? / best(row))));
+    (0..columns).map(|c| if counted[c] { mean(c) } else { None }).collect()
 }
 
 fn count(what: &Invocation, allocator: &Allocator) -> Result<f64, String> {
@@ -106,7 +114,8 @@ fn count(what: &Invocation, allocator: &Allocator) -> Result<f64, String> {
     let output = valgrind.output().map_err(|e| format!("valgrind: {e} (Debian package: valgrind)"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let last = said.lines().last().unwrap_or_default();
+        // Lines between `==` are callgrind's own.
+        let last = said.lines().rfind(|line| !line.starts_with("==") && !line.is_empty()).unwrap_or_default();
         return Err(format!("{} under callgrind: {last}", output.status));
     }
     said.lines()
@@ -117,6 +126,15 @@ fn count(what: &Invocation, allocator: &Allocator) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn who_cannot_be_counted_at_all_spoils_no_mean() {
+        let rows =
+            [vec![Some(2.0), Some(1.0), None], vec![Some(8.0), Some(1.0), None], vec![None, Some(1.0), None]];
+        let means = super::means_to_best(&rows);
+        assert!((means[0].unwrap() - 4.0).abs() < 1e-12);
+        assert_eq!((means[1], means[2]), (Some(1.0), None));
+    }
+
     #[test]
     fn what_is_counted_is_in_the_suite() {
         for (name, _) in super::COUNTED {

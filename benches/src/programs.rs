@@ -15,6 +15,12 @@ use std::process::Command;
 impl Inputs {
     /// The command that does `percent` of the benchmark's nominal work; writes its input files.
     pub(crate) fn invocation(&self, benchmark: &Benchmark, percent: u32) -> Result<Invocation, String> {
+        let what = self.command_line(benchmark, percent)?;
+        takes_a_preload(&what.program)?;
+        Ok(what)
+    }
+
+    fn command_line(&self, benchmark: &Benchmark, percent: u32) -> Result<Invocation, String> {
         Ok(match benchmark.kind {
             Kind::Workload => self.workload(benchmark.name, Some(percent)),
             Kind::Collections => {
@@ -106,6 +112,26 @@ impl Inputs {
     }
 }
 
+/// Refuses a program that a preload has no effect on: one without dynamic symbols, or with a `malloc` of its own among
+/// them. It would show every allocator to be equal.
+fn takes_a_preload(program: &Path) -> Result<(), String> {
+    let output = Command::new("nm").arg("-D").arg(program).output();
+    let output = output.map_err(|e| format!("nm: {e} (Debian package: binutils)"))?;
+    let (symbols, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() || symbols.trim().is_empty() {
+        return Err(format!("{} has no dynamic symbols: {}", program.display(), said.trim()));
+    }
+    // An undefined symbol has no address: two words.
+    let own = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [_, _, symbol] => *symbol == "malloc" || symbol.starts_with("malloc@"),
+        _ => false,
+    };
+    if symbols.lines().any(own) {
+        return Err(format!("{} defines malloc itself: a preload has no effect", program.display()));
+    }
+    Ok(())
+}
+
 /// A program with nothing but arguments.
 fn plain(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = String>) -> Invocation {
     Invocation {
@@ -119,4 +145,17 @@ fn plain(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = String
 
 fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_with_a_malloc_of_their_own_are_refused() {
+        takes_a_preload(Path::new("/usr/bin/python3")).unwrap();
+        let libc = takes_a_preload(Path::new("/lib/x86_64-linux-gnu/libc.so.6"));
+        assert!(libc.unwrap_err().contains("defines malloc itself"));
+        assert!(takes_a_preload(Path::new("/nonexistent")).is_err());
+    }
 }

@@ -142,7 +142,7 @@ static void request(const uint32_t *sizes, uint64_t at)
 
 static uint64_t simulate(uint64_t percent, int scattered)
 {
-    static const double medians[] = {100, 400, 50, 200, 25, 100};
+    static const double medians[] = {100, 200, 50, 150, 75, 100};
     static uint32_t sizes[SIZES];
     const uint64_t target = 96 << 20;
     uint64_t rng = 0x9E3779B97F4A7C15ULL, sum = 0, first = 0;
