@@ -5,6 +5,10 @@
 set -eu
 cd "$(dirname "$0")"
 list=${1:-packages.txt}
+[ -r "$list" ] || {
+    echo "setup: there is no ci/$list" >&2
+    exit 2
+}
 
 if ! command -v cargo >/dev/null; then
     echo "setup: no cargo found. Debian 12's own is too old: install rustup and run this again." >&2
