@@ -1,7 +1,8 @@
 //! The benchmarks: their names, what each measures, and how much work each does.
 //!
-//! Two kinds. *Workloads* are functions of one small C and C++ program (`workloads/`), one pattern each. *Programs* are
-//! real ones from the distribution, given inputs that `inputs` writes. Scale is in percent of a workload's nominal size
+//! Three kinds. *Workloads* are functions of one small C and C++ program (`workloads/`), one pattern each; one more, in Rust,
+//! is this program itself. *Programs* are real ones from the distribution, given inputs that `programs` writes. *Studies*
+//! (`fragmentation`) are about memory alone and have tables of their own. Scale is in percent of a workload's nominal size
 //! and is the same for every allocator, so that checksums can be compared.
 
 use crate::fragmentation::STUDIES;
@@ -67,7 +68,7 @@ pub(crate) const ALL: &[Benchmark] = &[
     workload("larson", "threads replace random blocks, die, and hand their set to a new thread", 30, 150),
     workload("shared-slots", "threads exchange blocks of up to 271 B through one array", 25, 100),
     workload("thread-churn", "short threads: 200 blocks each, a tenth left to the creator", 20, 80),
-    workload("thread-once", "threads that are created, allocate once and exit: 100,000 at 100 %", 10, 100),
+    workload("thread-once", "threads that are created, allocate once and exit: 100,000 at 100 %", 5, 100),
     workload("local-1", "blocks of up to 516 B replaced at random, one thread", 25, 100),
     workload("local-2", "the same by each of two threads, twice the work in all", 25, 100),
     workload("oversubscribed-8", "eight threads, one operation in 16 hands a block on", 20, 100),
@@ -87,7 +88,7 @@ pub(crate) const ALL: &[Benchmark] = &[
         quick: 60,
         full: 300,
     },
-    workload("start-up", "/bin/true started again and again with the preload", 40, 200),
+    workload("start-up", "/bin/true started again and again with the preload", 25, 200),
     program("sqlite", "sqlite3, an in-memory database: inserts, indexes, text, joins", Kind::Sqlite, 60, 300),
     program("python", "python3 without its own arenas: dictionaries, strings, JSON", Kind::Python, 40, 160),
     program("perl", "perl: hashes, arrays, string splitting and joining", Kind::Perl, 10, 100),
@@ -96,7 +97,7 @@ pub(crate) const ALL: &[Benchmark] = &[
         "redis",
         "redis-server under redis-benchmark and a script; the server alone",
         Kind::Redis,
-        20,
+        10,
         100,
     ),
     program("git", "git packing the history of a repository anew", Kind::Git, 60, 300),
@@ -107,7 +108,7 @@ pub(crate) const ALL: &[Benchmark] = &[
         100,
         500,
     ),
-    program("z3", "z3, an SMT solver: pigeons, a factorisation, arrays", Kind::Solver, 20, 100),
+    program("z3", "z3, an SMT solver: pigeons, a factorisation, arrays", Kind::Solver, 10, 100),
     program("compiler", "cc1plus -O1 on a preprocessed C++ translation unit", Kind::Compiler, 10, 100),
 ];
 
