@@ -210,6 +210,6 @@ fn save(options: &Options, target: &Path, text: &str, csv: &str, results: &Resul
     write("bench.md", text)?;
     write("bench.csv", csv)?;
     charts::write(results, &dir)?;
-    eprintln!("written to {}: bench.md, bench.csv, means.svg, cpu.svg, memory.svg", dir.display());
+    eprintln!("written to {}", dir.display());
     Ok(())
 }
