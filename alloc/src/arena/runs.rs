@@ -164,6 +164,11 @@ pub(crate) fn purge_all() -> usize {
         .sum()
 }
 
+/// Once per purge period: returns the pages of extents that have been free for a whole one.
+pub(crate) fn purge_old() {
+    purge_if_due(&mut STATE.lock());
+}
+
 fn purge_if_due(state: &mut State) {
     let now = futex::now_ms();
     if now.wrapping_sub(state.last_purge_ms) < u64::from(config::get().purge_ms) {

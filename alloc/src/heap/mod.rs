@@ -85,8 +85,10 @@ pub(crate) struct Heap {
     lock: Lock<()>,
     /// Whether a thread owns it.
     live: AtomicBool,
-    /// Slow calls since the last look at the clock; under the lock.
+    /// Counts slow calls, so that the clock is not looked at in each; by the owner.
     slow_calls: Cell<u32>,
+    /// Whether a purge period has passed; by the owner.
+    purge_due: Cell<bool>,
     last_purge_ms: Cell<u64>,
     /// Next in the registry of all heaps, constant once there.
     next_heap: Cell<*mut Heap>,
@@ -108,6 +110,7 @@ impl Heap {
             lock: Lock::new(()),
             live: AtomicBool::new(false),
             slow_calls: Cell::new(0),
+            purge_due: Cell::new(false),
             last_purge_ms: Cell::new(0),
             next_heap: Cell::new(ptr::null_mut()),
             next_abandoned: Cell::new(ptr::null_mut()),

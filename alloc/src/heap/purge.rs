@@ -44,15 +44,12 @@ fn purge_slabs(heap: &Heap, short: bool) {
 }
 
 /// Once per purge period: empty slabs go, and slices and blocks that stayed free for a period lose their pages. Under the heap's lock, by its
-/// owner, who does the same for heaps that have none.
-pub(super) fn purge_if_due(heap: &Heap) {
+/// owner, who does the same for heaps and arenas that have none.
+pub(super) fn purge(heap: &Heap) {
     let now = futex::now_ms();
-    if !is_due(heap, now) {
-        return;
-    }
     let short = arena::pressure::tight();
     heap.give_gathered();
-    release_idle(heap, false);
+    release_idle(heap, true);
     purge_slabs(heap, short);
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
     abandon::try_each_abandoned(|heap| {
@@ -65,10 +62,11 @@ pub(super) fn purge_if_due(heap: &Heap) {
             });
         }
     });
+    arena::purge_old();
 }
 
-/// Whether a period has passed since it last was, by `now` in ms; that starts the next. Under the heap's lock.
-fn is_due(heap: &Heap, now: u64) -> bool {
+/// Whether a period has passed since it last was, by `now` in ms; that starts the next. By the heap's owner or, if it has none, under its lock.
+pub(super) fn is_due(heap: &Heap, now: u64) -> bool {
     let due = now.wrapping_sub(heap.last_purge_ms.get()) >= u64::from(config::get().purge_ms);
     if due {
         heap.last_purge_ms.set(now);

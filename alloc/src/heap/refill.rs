@@ -4,6 +4,7 @@ use super::{Bins, Heap, abandon, purge, slot_heap, thread};
 use crate::arena::{self, Pool};
 use crate::class::slab_slices;
 use crate::slab::{Slab, empty_slab};
+use crate::sys::futex;
 use core::ptr::{self, NonNull};
 
 /// Allocates a block of `class` when the fast path found none; null if there is no memory.
@@ -31,13 +32,15 @@ fn or_null(block: Option<NonNull<u8>>) -> *mut u8 {
     block.map_or(ptr::null_mut(), NonNull::as_ptr)
 }
 
-/// Takes a block from another word of the slab in use, whose bits are this thread's alone: no lock is needed. Null if it has none.
+/// Takes a block from another word of the slab in use, whose bits are this thread's alone: no lock is needed. Null if it has none, or if
+/// a purge is due, which needs the lock.
 fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; the bins of a sentinel hold the empty slab.
-    let Some(bins) = (unsafe { &*slot_heap() }).existing_bins(pool) else { return ptr::null_mut() };
+    let heap = unsafe { &*slot_heap() };
+    let Some(bins) = heap.existing_bins(pool) else { return ptr::null_mut() };
     // SAFETY: a bin holds a live slab or the empty one.
     let slab = unsafe { &*bins.current[class].get() };
-    if slab.advance() { or_null(slab.pop()) } else { ptr::null_mut() }
+    if !slab.advance() || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
 }
 
 /// Allocates a block of `class` in any pool.
@@ -64,7 +67,10 @@ impl Heap {
     fn refill(&self, pool: Pool, class: usize) -> *mut u8 {
         let _guard = self.lock.lock();
         self.drain_remote();
-        self.purge_if_due();
+        if self.purge_due.get() || self.is_time() {
+            self.purge_due.set(false);
+            purge::purge(self);
+        }
         let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
         loop {
             let slab = bins.current[class].get();
@@ -113,12 +119,12 @@ impl Heap {
         }
     }
 
-    fn purge_if_due(&self) {
-        // The clock costs as much as the rest of this path, so it is read once in 16 calls.
+    /// Whether a purge period has passed, which is not asked at every call: the clock costs as much as the rest of this path. By the owner.
+    fn is_time(&self) -> bool {
         self.slow_calls.set(self.slow_calls.get().wrapping_add(1));
-        if self.slow_calls.get().is_multiple_of(16) {
-            purge::purge_if_due(self);
-        }
+        let due = self.slow_calls.get().is_multiple_of(4) && purge::is_due(self, futex::now_ms());
+        self.purge_due.set(self.purge_due.get() || due);
+        due
     }
 }
 

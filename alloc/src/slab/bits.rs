@@ -1,5 +1,6 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
+use super::free_list::CALLS;
 use super::{HEADER_BYTES, Slab};
 use crate::class::{class_bytes, slab_slices};
 use crate::heap::Heap;
@@ -52,6 +53,7 @@ impl Slab {
                 words: words as u16,
                 ahead_shift: 64 - (WARM_BYTES / bytes as u32).clamp(1, 64) as u8,
                 last: Cell::new(0),
+                calls: Cell::new(0),
                 again: Cell::new(0),
                 class: class as u8,
                 pool,
@@ -109,12 +111,17 @@ impl Slab {
         self.ahead.set(0);
     }
 
-    /// Points the cursor at a word with free blocks; `false` if there is none. By the owner, with or without its lock.
+    /// Points the cursor at a word with free blocks, if it does not; `false` if there is none. By the owner, with or without its lock.
     ///
     /// Goes round, so that each word has had time to gather freed blocks since its last visit (lowest first makes five times as many
     /// visits on random lifetimes), but among the words used so far, so that a small working set stays small. A word never used is
     /// taken only when none of the others is worth a visit.
     pub(crate) fn advance(&self) -> bool {
+        // SAFETY: the cursor points at a word of this slab's bits, or at the sentinel's.
+        if unsafe { &*self.cursor.get() }.load(Ordering::Relaxed) != 0 {
+            self.calls.set(u8::MAX - CALLS);
+            return true;
+        }
         let (words, used) = (self.words as usize, self.used_words.get() as usize);
         let free = |word: usize| self.local(word).load(Ordering::Relaxed);
         let next = self.cursor_word.get() as usize + 1;
@@ -127,6 +134,7 @@ impl Slab {
         };
         if let Some(word) = found {
             self.point_at(word);
+            self.calls.set(u8::MAX - CALLS);
         }
         found.is_some()
     }

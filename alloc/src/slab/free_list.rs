@@ -7,6 +7,9 @@ use core::sync::atomic::Ordering;
 /// How often a word must be found as it was last found before blocks are chosen ahead.
 const OFTEN: u8 = 8;
 
+/// After about so many calls of [`Slab::pop`] the slow path is taken.
+pub(super) const CALLS: u8 = 250;
+
 /// Why a pointer cannot be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FreeFault {
@@ -17,7 +20,8 @@ pub(crate) enum FreeFault {
 }
 
 impl Slab {
-    /// Takes a free block of the cursor's word; `None` if it has none.
+    /// Takes a free block of the cursor's word; `None` if it has none, or once in [`CALLS`] calls: where blocks come and go in the same word
+    /// for ever, the slow path must still get its turn now and then.
     ///
     /// A program that frees what it has just allocated gets the same few blocks again and again. Were the word alone the source, each
     /// of its mallocs would wait for the last free's store to it, whose place in turn depends on the page map's entry for the block (35
@@ -38,6 +42,11 @@ impl Slab {
             if bits == 0 {
                 return None;
             }
+            let calls = self.calls.get();
+            if calls == u8::MAX {
+                return None;
+            }
+            self.calls.set(calls + 1);
             let rest = bits & (bits - 1);
             let first = bits.trailing_zeros();
             if bits == self.last.replace(bits) {
@@ -45,6 +54,7 @@ impl Slab {
                     self.again.set(self.again.get() + 1);
                 } else {
                     self.ahead.set(rest & (u64::MAX >> self.ahead_shift) << first);
+                    self.calls.set(calls.saturating_add(65 - self.ahead_shift));
                 }
             } else {
                 self.again.set(0);

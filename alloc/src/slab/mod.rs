@@ -67,7 +67,7 @@ pub(crate) struct Slab {
     remote_count: AtomicU32,
     /// The next slab on the owner's stack of slabs with remote frees.
     remote_next: AtomicPtr<Slab>,
-    /// Of the first word: blocks whose pages were discarded and that were not handed out since. Under the heap's lock.
+    /// Blocks of the only word, or pages if there are more words, that were discarded and not handed out since. Under the heap's lock.
     purged: Cell<u64>,
     /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
     /// seen is done with this header. Under the heap's lock.
@@ -81,6 +81,8 @@ pub(crate) struct Slab {
     cursor_base: Cell<usize>,
     /// The word as [`Slab::pop`] last found it while no block was chosen ahead. By the owner.
     last: Cell<u64>,
+    /// Counts the calls of [`Slab::pop`] up to the largest number, which sends it the slow way. By the owner.
+    calls: Cell<u8>,
     /// How many times running the word was found as it was found last. By the owner.
     again: Cell<u8>,
     /// 64 less the number of blocks chosen ahead.
@@ -91,7 +93,7 @@ pub(crate) struct Slab {
     /// Neighbours on its bin's partial list. Under the heap's lock.
     pub(crate) next: Cell<*mut Slab>,
     pub(crate) prev: Cell<*mut Slab>,
-    /// Of the first word: blocks that were free when last looked at. Under the heap's lock.
+    /// Those that were free when last looked at. Under the heap's lock.
     idle: Cell<u64>,
 }
 
@@ -127,6 +129,7 @@ impl Slab {
             words: 0,
             ahead_shift: 63,
             last: Cell::new(0),
+            calls: Cell::new(0),
             again: Cell::new(0),
             class: 0,
             pool: 0,

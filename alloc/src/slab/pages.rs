@@ -1,18 +1,12 @@
 //! Pages inside slabs that nothing uses any more: those that only free blocks touch. Zone: cold, under the owning heap's lock.
 //!
-//! A slab with one live block of many would otherwise keep all its pages. Only slabs of large blocks are looked at, and only while
-//! nothing is allocated from them: a slab is on its bin's partial list then, and blocks can only become free.
+//! A slab with one live block of many would otherwise keep all its pages. Slabs are looked at only while nothing is allocated from
+//! them: a slab is on its bin's partial list then, and blocks can only become free.
 
 use super::Slab;
-use crate::arena::extent;
+use crate::arena::{SLICE_BYTES, extent};
 use crate::sys::mm;
 use core::sync::atomic::Ordering;
-
-/// Smallest blocks that are worth it: four to a page. All blocks of such a slab are in one word of bits.
-const LEAST: u32 = 1024;
-
-/// Where memory is not short, runs of fewer bytes are left: splitting huge pages for them would cost more than it gives.
-const WORTH: usize = 16 << 10;
 
 impl Slab {
     /// Returns pages to the system of blocks that were free at the last call, too, and that nothing was allocated from since. With
@@ -20,10 +14,8 @@ impl Slab {
     ///
     /// By the owner or for a heap without one; not for a slab that its bin allocates from.
     pub(crate) fn purge_pages(&self, short: bool) {
-        if self.block_bytes < LEAST || self.words != 1 {
-            return;
-        }
-        let free = self.local(0).load(Ordering::Relaxed);
+        let by_page = self.words != 1;
+        let free = if by_page { self.free_pages() } else { self.local(0).load(Ordering::Relaxed) };
         let idle = if short { free } else { free & self.idle.replace(free) };
         let mut rest = idle;
         while rest != 0 {
@@ -31,10 +23,35 @@ impl Slab {
             let count = (rest >> first).trailing_ones();
             let run = (u64::MAX >> (64 - count)) << first;
             rest &= !run;
-            if run & !self.purged.get() != 0 && self.discard_blocks(first as usize, count as usize, short) {
+            if run & !self.purged.get() == 0 {
+                continue;
+            }
+            let (unit, from) = if by_page {
+                (mm::page_bytes(), self.base())
+            } else {
+                (self.block_bytes as usize, self.start)
+            };
+            let at = from + first as usize * unit;
+            if self.discard_pages(at, at + count as usize * unit) {
                 self.purged.set(self.purged.get() | run);
             }
         }
+    }
+
+    /// The pages of a slab of one slice that no live block touches, a bit each.
+    fn free_pages(&self) -> u64 {
+        debug_assert_eq!(self.slices, 1);
+        let (page, bytes) = (mm::page_bytes(), self.block_bytes as usize);
+        let last = usize::from(self.blocks) - 1;
+        (0..SLICE_BYTES / page)
+            .filter(|i| {
+                let from = self.base() + i * page;
+                let first = from.saturating_sub(self.start) / bytes;
+                let end = ((from + page - 1).saturating_sub(self.start) / bytes).min(last);
+                (first..=end)
+                    .all(|index| self.local(index / 64).load(Ordering::Relaxed) >> (index % 64) & 1 == 1)
+            })
+            .fold(0, |pages, i| pages | 1 << i)
     }
 
     /// Blocks are going to be allocated from the slab: what is known of its pages holds no longer.
@@ -43,16 +60,12 @@ impl Slab {
         self.purged.set(0);
     }
 
-    /// Discards the whole pages in a run of free blocks; whether it need not be tried again.
-    fn discard_blocks(&self, first: usize, count: usize, short: bool) -> bool {
-        let (page, bytes) = (mm::page_bytes(), self.block_bytes as usize);
-        let from = (self.start + first * bytes).next_multiple_of(page);
-        let to = (self.start + (first + count) * bytes) & !(page - 1);
+    /// Discards the whole pages from `from` to `to`, where only free blocks are; whether it need not be tried again.
+    fn discard_pages(&self, from: usize, to: usize) -> bool {
+        let page = mm::page_bytes();
+        let (from, to) = (from.next_multiple_of(page), to & !(page - 1));
         if to <= from {
             return true;
-        }
-        if !short && to - from < WORTH {
-            return false;
         }
         // SAFETY: the pages are touched by free blocks only, and these stay free while the heap's lock is held and nothing is allocated
         // from the slab. Failure leaves old pages, which is only memory.
