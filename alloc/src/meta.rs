@@ -12,7 +12,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 const GRAIN: usize = 64;
-const LISTS: usize = 64;
+/// Up to 6 KiB: the header of a hardened slab of the smallest blocks is 5.7 KiB.
+const LISTS: usize = 96;
 const CHUNK: usize = 1 << 20;
 /// Past this a block is a mapping of its own.
 const MAX_POOLED: usize = GRAIN * LISTS;
@@ -29,7 +30,7 @@ pub(crate) fn count_mapped(bytes: usize) {
     MAPPED.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// A pool of metadata blocks: a bump pointer and one free list for each multiple of 64 bytes up to 4 KiB.
+/// A pool of metadata blocks: a bump pointer and one free list for each multiple of 64 bytes up to 6 KiB.
 ///
 /// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * 64` bytes and is on no other list.
 struct Pool {
@@ -76,7 +77,7 @@ impl Pool {
     /// Takes back a block of `bytes` bytes.
     ///
     /// # Safety
-    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 4 KiB, and nobody uses it again.
+    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 6 KiB, and nobody uses it again.
     unsafe fn give(&mut self, block: NonNull<u8>, bytes: usize) {
         let head = &mut self.free[bytes.div_ceil(GRAIN).max(1) - 1];
         // SAFETY: the block is ours again and holds at least one word.
@@ -99,7 +100,7 @@ pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
 /// Gives a metadata block back.
 ///
 /// # Safety
-/// * `block` came from [`take_zeroed`] with the same `bytes`, at most 4 KiB, and nobody writes to it again.
+/// * `block` came from [`take_zeroed`] with the same `bytes`, at most 6 KiB, and nobody writes to it again.
 pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize) {
     // SAFETY: passed on from the caller.
     unsafe { HEADERS.lock().give(block, bytes) };

@@ -2,7 +2,7 @@
 //!
 //! Zone: cold. Lock order: registry, then heap. A thread that holds its own heap's lock only ever *tries* the registry's.
 
-use super::{Bins, Heap, boot, purge};
+use super::{Bins, Heap, boot, hardened, purge};
 use crate::arena::Pool;
 use crate::meta;
 use crate::pagemap;
@@ -59,6 +59,7 @@ pub(super) fn abandon(heap: *mut Heap) {
     {
         let _guard = this.lock.lock();
         this.live.store(false, Ordering::Relaxed);
+        this.empty_quarantine();
         purge::release_idle(this, true);
         this.all_bins().for_each(Bins::give_last_extent);
     }
@@ -151,8 +152,9 @@ impl Heap {
     }
 }
 
-/// Takes the first-use, the shared heap's, the registry's and every heap's lock, in order.
+/// Takes the locks of hardened mode, the first-use, the shared heap's, the registry's and every heap's lock, in order.
 pub(crate) fn lock_for_fork() {
+    hardened::lock_for_fork();
     boot::LOCK.acquire();
     SHARED.acquire();
     let registry = core::mem::ManuallyDrop::new(REGISTRY.lock());
@@ -179,6 +181,7 @@ pub(crate) unsafe fn unlock_after_fork() {
         REGISTRY.release();
         SHARED.release();
         boot::LOCK.release();
+        hardened::unlock_after_fork();
     }
 }
 
@@ -190,6 +193,7 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
     let shared = SHARED_HEAP.load(Ordering::Relaxed);
     // SAFETY: no other thread exists.
     unsafe {
+        hardened::reset_after_fork();
         boot::LOCK.reset();
         SHARED.reset();
         REGISTRY.reset();

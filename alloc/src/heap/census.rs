@@ -1,6 +1,6 @@
 //! Counting: what the heaps hold, by walking them. Zone: cold; takes every heap's lock in turn.
 
-use super::{Heap, abandon};
+use super::{Heap, abandon, hardened};
 use crate::arena::{self, Kind, SLICE_BYTES, extent};
 use crate::meta;
 use crate::pagemap;
@@ -73,6 +73,9 @@ pub fn heap_stats() -> HeapStats {
             stats.live_bytes += bytes;
         }
     });
+    let (blocks, bytes) = hardened::guard::live();
+    stats.live_blocks += blocks;
+    stats.live_bytes += bytes;
     stats
 }
 

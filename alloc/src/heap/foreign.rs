@@ -91,7 +91,7 @@ pub(super) unsafe fn free(ptr: *mut u8) {
 /// # Safety
 /// * `ptr` is not in an arena.
 pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
-    if let Some(bytes) = meta::own_bytes(ptr) {
+    if let Some(bytes) = super::hardened::guard::usable(ptr.addr()).or_else(|| meta::own_bytes(ptr)) {
         return bytes;
     }
     if is_libc_block(ptr.addr())

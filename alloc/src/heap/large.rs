@@ -3,6 +3,7 @@
 //! The first slice's page map entry is the sentinel [`LARGE`]; what is known of the span is in its first extent's record.
 //! Usable bytes are whole pages; the rest of the last extent is address space only.
 
+use super::hardened;
 use crate::arena::{self, EXTENT_BYTES, Kind, Pool, Run, SLICE_BYTES, extent};
 use crate::pagemap;
 use crate::slab::LARGE;
@@ -93,6 +94,8 @@ pub(crate) unsafe fn free_large(addr: usize) {
         die(format_args!("double free of {addr:#x}"));
     }
     let extents = head.span.load(Ordering::Relaxed) as usize;
+    // SAFETY: this thread took the entry, so the span is nobody else's.
+    unsafe { hardened::scrub(addr, head.bytes.load(Ordering::Relaxed)) };
     if head.remapped.load(Ordering::Relaxed) != 0 {
         // SAFETY: the span is ours and unused.
         if !unsafe { arena::map_afresh(index, extents) } {
@@ -131,6 +134,9 @@ pub(crate) unsafe fn resize_large(addr: usize, size: usize) -> Option<*mut u8> {
     head.span.store(span as u32, Ordering::Relaxed);
     set_usable(index, size);
     if span < extents {
+        let tail = addr + span * EXTENT_BYTES;
+        // SAFETY: the tail is no longer the application's.
+        unsafe { hardened::scrub(tail, (addr + usable).saturating_sub(tail)) };
         // SAFETY: the tail is no longer part of the span and, says the caller, no longer used.
         unsafe { arena::give(Run { index: index + span, extents: extents - span, zero: false }) };
     }

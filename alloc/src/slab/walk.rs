@@ -37,6 +37,9 @@ impl Slab {
                 self.start
             );
         }
+        if self.is_hardened() {
+            self.check_dead();
+        }
         let (announced, collected) = (self.announced.get(), self.collected.get());
         assert!(
             announced <= collected,

@@ -108,6 +108,16 @@ impl<T> Lock<T> {
         unsafe { &*self.value.get() }
     }
 
+    /// The value, for changing, without a guard.
+    ///
+    /// # Safety
+    /// * As for [`Lock::peek`], and no other reference to the value is alive.
+    #[expect(clippy::mut_from_ref, reason = "the lock, which the caller holds, is what makes it exclusive")]
+    pub unsafe fn peek_mut(&self) -> &mut T {
+        // SAFETY: the caller holds the lock.
+        unsafe { &mut *self.value.get() }
+    }
+
     /// Makes the lock free whatever it was. For the child after fork, where no other thread exists.
     ///
     /// # Safety
