@@ -95,7 +95,7 @@ pub(crate) unsafe fn free_large(addr: usize) {
     }
     let extents = head.span.load(Ordering::Relaxed) as usize;
     // SAFETY: this thread took the entry, so the span is nobody else's.
-    unsafe { hardened::scrub(addr, head.bytes.load(Ordering::Relaxed)) };
+    unsafe { hardened::scrub(addr, head.bytes.load(Ordering::Relaxed).min(extents * EXTENT_BYTES)) };
     if head.remapped.load(Ordering::Relaxed) != 0 {
         // SAFETY: the span is ours and unused.
         if !unsafe { arena::map_afresh(index, extents) } {

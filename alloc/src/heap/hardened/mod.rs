@@ -24,8 +24,8 @@ use crate::config;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab, Taken};
 use crate::sync::Lock;
-use crate::sys::mm;
 use crate::sys::proc::die;
+use crate::sys::{Errno, mm};
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -235,8 +235,12 @@ pub(crate) unsafe fn resize(block: *mut u8, size: usize) -> bool {
 /// # Safety
 /// * The span at `addr` of `bytes` usable bytes is no longer the application's and not anybody else's yet.
 pub(super) unsafe fn scrub(addr: usize, bytes: usize) {
-    // SAFETY: passed on from the caller. A refusal is a sandbox's; then zeros are written instead.
-    if is_on() && unsafe { mm::discard(addr, bytes) }.is_err() {
+    if !is_on() {
+        return;
+    }
+    // SAFETY: passed on from the caller.
+    if unsafe { mm::discard(addr, bytes) } == Err(Errno(libc::EINVAL)) {
+        // Pages locked in memory (mlockall(2)) cannot be discarded; they are there, so writing to them costs no more.
         // SAFETY: as above.
         unsafe { ptr::with_exposed_provenance_mut::<u8>(addr).write_bytes(0, bytes) };
     }

@@ -151,9 +151,11 @@ impl Pool {
         let addr = if left { first } else { (first + page - size.max(1)) & !(align - 1) };
         let slot = &mut self.slots()[index];
         (slot.life, slot.addr, slot.size, slot.allocated) = (Life::Live, addr, size, *at);
+        // SAFETY: the page was just made writable, and is nobody else's. It is fresh unless the system refused that in `close`.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(addr).write_bytes(0, size) };
         let canary = random::canary(first);
         for at in (first..addr).chain(addr + size..first + page) {
-            // SAFETY: the page was just made writable, and is nobody else's.
+            // SAFETY: as above.
             unsafe { ptr::with_exposed_provenance_mut::<u8>(at).write(canary[at % 8]) };
         }
         Some(addr)
