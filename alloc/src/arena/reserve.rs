@@ -89,8 +89,10 @@ pub(crate) fn open_window() -> bool {
     loop {
         let map_bytes = (bytes >> SLICE_SHIFT) * size_of::<AtomicPtr<Slab>>();
         let table_bytes = map_bytes + (bytes >> EXTENT_SHIFT) * size_of::<Extent>();
-        // Read-only until an arena needs its part: any pointer may be looked up, and read-only pages are never charged.
-        if let Ok(tables) = mm::map(table_bytes, Access::ReadOnly) {
+        // Read-only until an arena needs its part: any pointer may be looked up, and read-only pages are never charged. One page more
+        // at either end stays so for good, between the tables and whatever lies beside them.
+        let page = mm::page_bytes();
+        if let Ok(tables) = mm::map(table_bytes + 2 * page, Access::ReadOnly).map(|at| at + page) {
             TABLES.store(tables, Ordering::Relaxed);
             MAP_TABLE.store(map_bytes, Ordering::Relaxed);
             extent::open(ptr::with_exposed_provenance_mut(tables + map_bytes));

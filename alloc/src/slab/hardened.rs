@@ -136,14 +136,15 @@ impl Slab {
     }
 
     /// Takes a free block that `random` chooses; `None` if none is free by the local bits. By the owner under its lock.
-    pub(crate) fn take_random(&self, random: u64) -> Option<Taken> {
+    pub(crate) fn take_random(&self, random: u16) -> Option<Taken> {
         let words = self.words as usize;
-        let first = (random >> 32) as usize % words;
+        // There are at most 64 words: the high byte chooses among them, the low one in the word.
+        let first = usize::from(random >> 8) * words / 256;
         let word = (first..words).chain(0..first).find(|&w| self.local(w).load(Ordering::Relaxed) != 0)?;
         let bits = self.local(word).load(Ordering::Relaxed);
         // Bits from a random one on, the lowest of them: not quite even, but any free block may be next.
-        let turned = bits.rotate_right(random as u32 % 64);
-        let bit = (turned.trailing_zeros() + random as u32 % 64) % 64;
+        let turn = u32::from(random) % 64;
+        let bit = (bits.rotate_right(turn).trailing_zeros() + turn) % 64;
         self.local(word).store(bits & !(1 << bit), Ordering::Relaxed);
         self.dead(word).fetch_and(!(1 << bit), Ordering::AcqRel);
         let index = word * 64 + bit as usize;

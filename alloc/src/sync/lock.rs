@@ -1,7 +1,7 @@
 //! A futex lock of one word.
 //!
 //! Zone: cold and control. Never taken on the fast path. The documented order, outermost first:
-//! fork → disturbance → first use → shared heap → registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
+//! fork → disturbance → mode, guarded blocks → first use → shared heap → registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
 //! round; fork takes all of them in this order.
 
 use crate::sys::futex;

@@ -6,7 +6,7 @@
 //!
 //! Invariants of a hardened slab's blocks, beside those of [`Slab`]:
 //! * A free block, or one in quarantine, that was ever handed out is all zero.
-//! * Behind a live block's bytes stand canaries, as far as the block and [`CANARY_BYTES`] reach.
+//! * Behind a live block's bytes stand canaries, as far as the block and [`random::CANARY_BYTES`] reach.
 //! * A thread takes its quarantine with it: what it has freed is free when the thread has ended.
 
 pub(crate) mod guard;
@@ -29,9 +29,6 @@ use crate::sys::{Errno, mm};
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering};
-
-/// How many bytes behind a block are watched.
-const CANARY_BYTES: usize = 32;
 
 const UNKNOWN: u8 = 0;
 const NORMAL: u8 = 1;
@@ -150,16 +147,17 @@ unsafe fn first_nonzero(addr: usize, bytes: usize) -> Option<usize> {
 
 /// Where the canaries of a block of `size` bytes stand.
 fn canary_range(size: usize, block_bytes: usize) -> core::ops::Range<usize> {
-    size..block_bytes.min(size + CANARY_BYTES)
+    size..block_bytes.min(size + random::CANARY_BYTES)
 }
 
 /// # Safety
 /// * The block at `addr` is the caller's.
 unsafe fn write_canary(addr: usize, size: usize, block_bytes: usize) {
     let canary = random::canary(addr);
-    for i in canary_range(size, block_bytes) {
-        // SAFETY: inside the block.
-        unsafe { ptr::with_exposed_provenance_mut::<u8>(addr + i).write(canary[i % 8]) };
+    let len = canary_range(size, block_bytes).len();
+    // SAFETY: the range is inside the block, and no longer than a canary.
+    unsafe {
+        ptr::copy_nonoverlapping(canary.as_ptr(), ptr::with_exposed_provenance_mut(addr + size), len);
     }
 }
 
@@ -169,11 +167,14 @@ unsafe fn write_canary(addr: usize, size: usize, block_bytes: usize) {
 /// * The block at `addr` is the caller's.
 unsafe fn check_canary(addr: usize, size: usize, block_bytes: usize) {
     let canary = random::canary(addr);
-    for i in canary_range(size, block_bytes) {
-        // SAFETY: inside the block.
-        if unsafe { ptr::with_exposed_provenance::<u8>(addr + i).read() } != canary[i % 8] {
-            die(format_args!("heap overflow past {addr:#x}: byte {i} of a block of {size} was written"));
-        }
+    let len = canary_range(size, block_bytes).len();
+    // SAFETY: the range is inside the block.
+    let found = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(addr + size), len) };
+    if let Some(at) = found.iter().zip(&canary).position(|(found, canary)| found != canary) {
+        die(format_args!(
+            "heap overflow past {addr:#x}: byte {} of a block of {size} was written",
+            size + at
+        ));
     }
 }
 
@@ -253,9 +254,7 @@ impl Heap {
         self.drain_remote();
         self.purge_if_due();
         let bins = self.bins(pool)?;
-        let draws = &self.quarantine()?.draws;
-        draws.set(draws.get().wrapping_add(1));
-        let random = random::draw((&raw const *self).addr() as u64, draws.get());
+        let random = self.random()?;
         loop {
             // SAFETY: listed slabs are alive, and a slab with a block taken stays so.
             let Some(slab) = (unsafe { bins.partial[class].get().as_ref() }) else {

@@ -156,7 +156,7 @@ impl Pool {
         let canary = random::canary(first);
         for at in (first..addr).chain(addr + size..first + page) {
             // SAFETY: as above.
-            unsafe { ptr::with_exposed_provenance_mut::<u8>(at).write(canary[at % 8]) };
+            unsafe { ptr::with_exposed_provenance_mut::<u8>(at).write(canary[at % canary.len()]) };
         }
         Some(addr)
     }
@@ -204,7 +204,7 @@ impl Pool {
         // Nearest to the block first.
         let stray = |at: &usize| {
             // SAFETY: the page of a live block is readable.
-            unsafe { ptr::with_exposed_provenance::<u8>(*at).read() != canary[*at % 8] }
+            unsafe { ptr::with_exposed_provenance::<u8>(*at).read() != canary[*at % canary.len()] }
         };
         (slot.end()..first + mm::page_bytes()).find(stray).or_else(|| (first..slot.addr).rev().find(stray))
     }

@@ -4,6 +4,7 @@
 //! belong to any heap's slab.
 
 use super::super::Heap;
+use super::random;
 use crate::config;
 use crate::heap::release::report;
 use crate::meta;
@@ -23,8 +24,9 @@ pub(crate) struct Quarantine {
     len: Cell<usize>,
     /// Their bytes, as their classes count.
     bytes: Cell<usize>,
-    /// Random numbers drawn so far for this heap.
-    pub(super) draws: Cell<u64>,
+    /// Random numbers drawn so far for this heap, and what is left of the last one.
+    draws: Cell<u64>,
+    random: Cell<u64>,
 }
 
 impl Quarantine {
@@ -56,6 +58,19 @@ impl Heap {
         }
         // SAFETY: once made it is never freed.
         unsafe { self.quarantine.get().as_ref() }
+    }
+
+    /// Sixteen random bits; `None` without metadata. Under the lock.
+    pub(super) fn random(&self) -> Option<u16> {
+        let quarantine = self.quarantine()?;
+        let draws = quarantine.draws.get();
+        quarantine.draws.set(draws.wrapping_add(1));
+        let rest = match draws % 4 {
+            0 => random::draw((&raw const *self).addr() as u64, draws / 4),
+            _ => quarantine.random.get() >> 16,
+        };
+        quarantine.random.set(rest);
+        Some(rest as u16)
     }
 
     /// Puts a dead block of `slab` into quarantine, and frees the oldest ones that there is no room for any more. Under the lock.

@@ -45,10 +45,14 @@ pub(super) fn draw(stream: u64, n: u64) -> u64 {
     sip(KEY[0].load(Ordering::Relaxed), KEY[1].load(Ordering::Relaxed), [stream, n])
 }
 
-/// The eight bytes behind a block at `addr`, none of which is zero: a string's terminator written too far must show.
-pub(super) fn canary(addr: usize) -> [u8; 8] {
+/// How many bytes behind a block are watched.
+pub(super) const CANARY_BYTES: usize = 16;
+
+/// The bytes behind a block at `addr`, none of which is zero: a string's terminator written too far must show.
+pub(super) fn canary(addr: usize) -> [u8; CANARY_BYTES] {
     let mixed = (addr as u64 ^ CANARY.load(Ordering::Relaxed)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29 | 0x0101_0101_0101_0101).to_ne_bytes()
+    let word = u128::from(mixed ^ mixed >> 29 | 0x0101_0101_0101_0101);
+    (word | word << 64).to_ne_bytes()
 }
 
 /// SipHash-2-4 of two words (Aumasson and Bernstein, 2012).

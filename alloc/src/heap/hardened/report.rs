@@ -172,19 +172,15 @@ fn locate(addr: usize) -> Option<Object> {
     // SAFETY: `BUSY` is this thread's.
     let buffer = unsafe { &mut *BUFFER.0.get() };
     let mut object = Object { path: [0; PATH], len: 0, base: 0, offset: 0, library: false };
-    let (mut found, mut first_path) = (false, true);
-    let mut program = 0;
+    let mut found = false;
+    // SAFETY: getauxval only reads the auxiliary vector.
+    let program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
     for_each_line(c"/proc/self/maps", buffer, &mut |line| {
         let Some(map) = Mapping::parse(line) else { return true };
-        if first_path && !map.path.is_empty() {
-            // The program is not always the lowest mapping, but it is the one the auxiliary vector's program headers lie in.
-            first_path = false;
-            // SAFETY: getauxval only reads the auxiliary vector.
-            program = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
-        }
         if map.file_offset == 0 {
             (object.base, object.len) = (map.start, map.path.len().min(PATH));
             object.path[..object.len].copy_from_slice(&map.path[map.path.len() - object.len..]);
+            // The program is where the program headers are that the kernel names.
             object.library = !(map.start..map.end).contains(&program);
         }
         found = (map.start..map.end).contains(&addr);
