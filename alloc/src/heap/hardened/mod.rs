@@ -24,8 +24,8 @@ use crate::config;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab, Taken};
 use crate::sync::Lock;
+use crate::sys::mm;
 use crate::sys::proc::die;
-use crate::sys::{Errno, mm};
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU8, Ordering};
@@ -170,7 +170,8 @@ unsafe fn check_canary(addr: usize, size: usize, block_bytes: usize) {
     let len = canary_range(size, block_bytes).len();
     // SAFETY: the range is inside the block.
     let found = unsafe { slice::from_raw_parts(ptr::with_exposed_provenance::<u8>(addr + size), len) };
-    if let Some(at) = found.iter().zip(&canary).position(|(found, canary)| found != canary) {
+    if *found != canary[..len] {
+        let at = found.iter().zip(&canary).position(|(found, canary)| found != canary).unwrap_or(0);
         die(format_args!(
             "heap overflow past {addr:#x}: byte {} of a block of {size} was written",
             size + at
@@ -240,8 +241,9 @@ pub(super) unsafe fn scrub(addr: usize, bytes: usize) {
         return;
     }
     // SAFETY: passed on from the caller.
-    if unsafe { mm::discard(addr, bytes) } == Err(Errno(libc::EINVAL)) {
-        // Pages locked in memory (mlockall(2)) cannot be discarded; they are there, so writing to them costs no more.
+    let refused = unsafe { mm::discard(addr, bytes) }.is_err_and(|errno| errno.0 != libc::ENOMEM);
+    if refused {
+        // Locked in memory (mlockall(2)), so in memory; or a sandbox without madvise(2).
         // SAFETY: as above.
         unsafe { ptr::with_exposed_provenance_mut::<u8>(addr).write_bytes(0, bytes) };
     }

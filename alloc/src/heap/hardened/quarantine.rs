@@ -13,7 +13,7 @@ use crate::slab::Slab;
 use core::cell::Cell;
 use core::ptr;
 
-/// Most blocks in it. A ring of so many addresses is 64 KiB of metadata, touched as far as it is used.
+/// Most blocks in it. A ring of so many addresses is 64 KiB of metadata for each heap.
 const BLOCKS: usize = 8192;
 
 /// What a heap has in hardened mode beside its bins.
