@@ -206,6 +206,8 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
                 // Its thread may have been between two words of a slab: that takes no lock.
                 heap.all_bins().flat_map(|bins| &bins.current).for_each(|slab| (*slab.get()).rewind());
                 heap.live.store(false, Ordering::Relaxed);
+                // Nobody walks a stack for it any more.
+                heap.sampling.set(false);
                 heap.next_abandoned.set(registry.abandoned);
                 registry.abandoned = (&raw const *heap).cast_mut();
                 finish_push(heap.pushing.swap(ptr::null_mut(), Ordering::Relaxed));
