@@ -319,3 +319,28 @@ impl Arena {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_begin_and_end_with_a_page_that_nobody_can_write() {
+        // The first allocation of the process maps them.
+        assert!(!crate::api::raw::malloc(1).is_null());
+        let at = TABLES.load(Ordering::Relaxed);
+        let bytes = MAP_TABLE.load(Ordering::Relaxed)
+            + (pagemap::window_bytes() >> EXTENT_SHIFT) * size_of::<Extent>();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let access = |addr: usize| {
+            maps.lines().find_map(|line| {
+                let (range, rest) = line.split_once(' ')?;
+                let (start, end) = range.split_once('-')?;
+                let hex = |text| usize::from_str_radix(text, 16).unwrap();
+                (hex(start)..hex(end)).contains(&addr).then(|| rest[..4].to_owned())
+            })
+        };
+        assert_eq!(access(at - 1).as_deref(), Some("r--p"));
+        assert_eq!(access(at + bytes).as_deref(), Some("r--p"));
+    }
+}
