@@ -1,6 +1,6 @@
 //! Compiles the one C file of the library and passes the link options of libterrace.so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
@@ -30,6 +30,10 @@ fn main() {
     for option in ["-z,now", "-z,relro", "-z,nodelete", "-z,initfirst", "-soname,libterrace.so"] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{option}");
     }
+
+    println!("cargo::rerun-if-changed=order.ld");
+    let order = Path::new(env!("CARGO_MANIFEST_DIR")).join("order.ld");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-T,{}", order.display());
 }
 
 /// The directory of `libgcc_eh.a`; none with a compiler that has no such file (clang's own runtime).

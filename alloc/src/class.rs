@@ -14,25 +14,32 @@ pub(crate) const MAX_SMALL: usize = 256 << 10;
 /// How many size classes there are.
 pub(crate) const CLASSES: usize = 96;
 
-/// Requests up to here are looked up in a table of 16-byte steps …
+/// Requests up to here are looked up in a table in steps of 16 bytes, …
 const FINE_MAX: usize = 1024;
-/// … and up to here in one of 128-byte steps: above [`FINE_MAX`] every class is a multiple of 128. Finding the highest bit and
-/// shifting by it instead costs 7 ns a request (measured on Zen 3, where both are slow).
+/// … up to here in steps of 128, as above [`FINE_MAX`] every class is a multiple of 128, and the rest in steps of 4 KiB. Finding the
+/// highest bit and shifting by it instead costs 7 ns a request (measured on Zen 3, where both are slow).
 const COARSE_MAX: usize = 32 << 10;
 
-static FINE: [u8; FINE_MAX / 16 + 1] = table(16);
-static COARSE: [u8; COARSE_MAX / 128 + 1] = table(128);
+/// Where the entries for larger steps begin.
+const COARSE: usize = FINE_MAX / 16 + 1;
+const COARSEST: usize = COARSE + COARSE_MAX / 128 + 1;
 
-/// Entry i is the class that serves `i * step` bytes.
-const fn table<const N: usize>(step: usize) -> [u8; N] {
-    let mut table = [0; N];
-    let mut i = 1;
-    while i < N {
-        table[i] = class_by_arithmetic(i * step) as u8;
+/// The class of each step, the three tables one after another.
+static CLASS: [u8; COARSEST + MAX_SMALL / 4096 + 1] = {
+    let mut table = [0; _];
+    let mut i = 0;
+    while i < table.len() {
+        let size = match i {
+            0 | COARSE | COARSEST => 1,
+            COARSEST.. => (i - COARSEST) * 4096,
+            COARSE.. => (i - COARSE) * 128,
+            _ => i * 16,
+        };
+        table[i] = class_by_arithmetic(size) as u8;
         i += 1;
     }
     table
-}
+};
 
 const fn class_by_arithmetic(size: usize) -> usize {
     if size <= 128 {
@@ -43,19 +50,26 @@ const fn class_by_arithmetic(size: usize) -> usize {
     (exponent - 6) * 8 + ((s >> (exponent - 3)) & 7)
 }
 
+/// The class that serves `size` bytes, if that is at most 1 KiB.
+#[inline(always)]
+pub(crate) fn fine_class_of(size: usize) -> Option<usize> {
+    // SAFETY: (size + 15) / 16 <= 64, and the table is longer.
+    (size <= FINE_MAX).then(|| unsafe { *CLASS.get_unchecked((size + 15) / 16) } as usize)
+}
+
 /// The class that serves `size` bytes; `size` is at most [`MAX_SMALL`].
 #[inline(always)]
 pub(crate) fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_SMALL);
-    if size <= FINE_MAX {
-        // SAFETY: (size + 15) / 16 <= 64, and the table has 65 entries.
-        return unsafe { *FINE.get_unchecked(size.div_ceil(16)) } as usize;
-    }
-    if size <= COARSE_MAX {
-        // SAFETY: (size + 127) / 128 <= 256, and the table has 257 entries.
-        return unsafe { *COARSE.get_unchecked(size.div_ceil(128)) } as usize;
-    }
-    class_by_arithmetic(size)
+    let at = if size <= FINE_MAX {
+        (size + 15) / 16
+    } else if size <= COARSE_MAX {
+        COARSE + (size + 127) / 128
+    } else {
+        COARSEST + (size + 4095) / 4096
+    };
+    // SAFETY: at most 64, 256 and 64 above the first entry of its kind, and there are as many and one more.
+    unsafe { *CLASS.get_unchecked(at) as usize }
 }
 
 /// The block size of `class`, in bytes.

@@ -42,13 +42,15 @@ pub(crate) fn or_no_memory(p: *mut u8) -> *mut c_void {
 /// `malloc(3)`.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn malloc(size: usize) -> *mut c_void {
-    let p = raw::malloc_fast(size);
-    if p.is_null() { malloc_slow(size) } else { p.cast() }
+    match raw::malloc_fast(size) {
+        Some(block) => block.as_ptr().cast(),
+        None => malloc_rest(size),
+    }
 }
 
-#[cold]
+/// Larger blocks, and small ones when the next few are used up.
 #[inline(never)]
-extern "C" fn malloc_slow(size: usize) -> *mut c_void {
+extern "C" fn malloc_rest(size: usize) -> *mut c_void {
     or_no_memory(raw::malloc(size))
 }
 

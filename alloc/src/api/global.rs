@@ -76,11 +76,10 @@ impl Terrace {
 unsafe impl GlobalAlloc for Terrace {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.align() <= 16 {
-            let block = raw::malloc_fast(layout.size());
-            if !block.is_null() {
-                return block;
-            }
+        if layout.align() <= 16
+            && let Some(block) = raw::malloc_fast(layout.size())
+        {
+            return block.as_ptr();
         }
         allocate(Pool::Default, layout, false)
     }

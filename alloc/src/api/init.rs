@@ -9,8 +9,30 @@ use crate::control;
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
+/// pthread_atfork(3). In glibc that is a static function in front of this one, which the linker puts far from all other code that
+/// every process runs; what it adds, whose handlers they are, matters only to a library that can be unloaded.
+#[cfg(target_env = "gnu")]
+unsafe fn register_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    unsafe extern "C" {
+        fn __register_atfork(
+            prepare: extern "C" fn(),
+            parent: extern "C" fn(),
+            child: extern "C" fn(),
+            dso: *const core::ffi::c_void,
+        ) -> core::ffi::c_int;
+    }
+    // SAFETY: passed on from the caller; null says that the handlers are the program's.
+    unsafe { __register_atfork(prepare, parent, child, core::ptr::null()) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+unsafe fn register_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    // SAFETY: passed on from the caller.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+}
+
 extern "C" fn constructor() {
     // SAFETY: the handlers live as long as the program: the library is never unloaded (`-z nodelete`).
-    unsafe { libc::pthread_atfork(Some(fork::prepare), Some(fork::parent), Some(fork::child)) };
+    unsafe { register_atfork(fork::prepare, fork::parent, fork::child) };
     control::install();
 }

@@ -9,20 +9,18 @@ use crate::class::{self, MAX_SMALL, class_of};
 use crate::heap::{self, slot_heap};
 use crate::pagemap;
 use crate::slab::LARGE;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 pub use crate::heap::heap_stats;
 
-/// The fast path of [`malloc`] alone: null says nothing but that it takes the slow one. For callers that must do more when
-/// memory is out, and then want to *jump* to where they do it: with no call left here there is no frame to set up.
+/// The fast path of [`malloc`] for up to 1 KiB alone: `None` says nothing but that it takes the slow one. For callers that must do more
+/// when memory is out, and then want to *jump* to where they do it: with no call left here there is no frame to set up.
 #[inline(always)]
 #[must_use]
-pub fn malloc_fast(size: usize) -> *mut u8 {
-    if size > MAX_SMALL {
-        return ptr::null_mut();
-    }
+pub fn malloc_fast(size: usize) -> Option<NonNull<u8>> {
+    let class = class::fine_class_of(size)?;
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
-    unsafe { (*(*slot_heap()).default.current.get_unchecked(class_of(size)).get()).pop() }
+    unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() }
 }
 
 /// Allocates `size` bytes (malloc(3)); size 0 gets a block of its own. Null = no memory.
@@ -34,11 +32,10 @@ pub fn malloc(size: usize) -> *mut u8 {
     }
     let class = class_of(size);
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
-    let block = unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() };
-    if block.is_null() {
-        return heap::allocate_slow(Pool::Default, class, size, 16);
+    match unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() } {
+        Some(block) => block.as_ptr(),
+        None => heap::allocate_slow(Pool::Default, class, size, 16),
     }
-    block
 }
 
 /// Allocates `count * size` zeroed bytes (calloc(3)). Null = no memory, or the product overflows.
@@ -71,13 +68,12 @@ pub unsafe fn free(block: *mut u8) {
         // SAFETY: the page map holds null or headers that stay readable.
         if let Some(slab) = unsafe { slab.as_ref() }
             && ptr::eq(slab.owner.load(core::sync::atomic::Ordering::Relaxed), slot_heap())
+            && slab.push_local(addr).is_ok()
         {
-            if let Err(fault) = slab.push_local(addr) {
-                heap::report(addr, fault);
-            }
             return;
         }
     }
+    // Faults, too: the slow path finds them again, and says what they are.
     // SAFETY: passed on from the caller.
     unsafe { heap::free_slow(block) };
 }

@@ -23,7 +23,7 @@ pub use placement::{Placement, placement};
 pub use pool::Pool;
 pub(crate) use reserve::open_window;
 pub(crate) use runs::{
-    Run, give, grow_in_place, lock_for_fork, map_afresh, purge_all, reset_after_fork, take, unlock_after_fork,
+    give, grow_in_place, lock_for_fork, map_afresh, purge_all, reset_after_fork, take, unlock_after_fork,
 };
 pub(crate) use view::call_growth_hook;
 pub use view::{

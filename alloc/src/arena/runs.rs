@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering;
 
 /// A run longer than this (64 MiB) is returned to the system at once: keeping it would be felt, and its next user pays for faults
 /// only as it would pay for touching so much memory.
-const KEEP_EXTENTS: usize = 32;
+const KEEP_EXTENTS: usize = 64;
 
 pub(super) const FREE: usize = 0;
 pub(super) const DIRTY_NEW: usize = 1;
@@ -35,8 +35,8 @@ pub(crate) struct Run {
     pub(crate) index: usize,
     /// How many extents.
     pub(crate) extents: usize,
-    /// Whether every byte reads as zero.
-    pub(crate) zero: bool,
+    /// How many of them, from the first on, may hold old contents; the rest reads as zero.
+    pub(crate) dirty: usize,
 }
 
 /// Takes `extents` consecutive extents for data of `pool`, the first at a multiple of `align` extents.
@@ -64,36 +64,36 @@ pub(crate) fn take(pool: Pool, kind: Kind, extents: usize, align: usize) -> Opti
     Some(run)
 }
 
-/// Gives a run back.
+/// Gives `extents` extents from `index` on back.
 ///
 /// # Safety
-/// * The extents were handed out and nothing uses their memory any more; `run.zero` is ignored.
-pub(crate) unsafe fn give(run: Run) {
+/// * They were handed out and nothing uses their memory any more.
+pub(crate) unsafe fn give(index: usize, extents: usize) {
     let mut state = STATE.lock();
-    let arena = arena_of(run.index).expect("a run lies in an arena");
-    let first = run.index - extent::index_of(arena.base.load(Ordering::Relaxed));
+    let arena = arena_of(index).expect("a run lies in an arena");
+    let first = index - extent::index_of(arena.base.load(Ordering::Relaxed));
     let mut advised = false;
-    for i in 0..run.extents {
-        let extent = extent::at(run.index + i);
+    for i in 0..extents {
+        let extent = extent::at(index + i);
         advised |= extent.pool() != arena.pool() as u8;
         extent.take_back();
     }
-    view::count_live(-(run.extents as isize));
+    view::count_live(-(extents as isize));
     // Where the placement is a contract (the arena's, or by advice this span's), or purging is immediate, old pages must not be
     // found again: they may be on the wrong node.
     let ordinary = arena.pool() == Pool::Default && !advised;
-    let keep = ordinary && config::get().purge_ms > 0 && run.extents <= KEEP_EXTENTS && !pressure::tight();
+    let keep = ordinary && config::get().purge_ms > 0 && extents <= KEEP_EXTENTS && !pressure::tight();
     // SAFETY: the lock is held; each bitmap is borrowed for one call.
     unsafe {
         if keep {
-            set(arena.bitmap(DIRTY_NEW), first, run.extents);
+            set(arena.bitmap(DIRTY_NEW), first, extents);
         } else {
             // Cannot fail on memory of ours; if it did, the pages would be counted clean, so keep them dirty then.
-            if mm::discard(extent::base_of(run.index), run.extents << EXTENT_SHIFT).is_err() {
-                set(arena.bitmap(DIRTY_NEW), first, run.extents);
+            if mm::discard(extent::base_of(index), extents << EXTENT_SHIFT).is_err() {
+                set(arena.bitmap(DIRTY_NEW), first, extents);
             }
         }
-        set(arena.bitmap(FREE), first, run.extents);
+        set(arena.bitmap(FREE), first, extents);
     }
     purge_if_due(&mut state);
 }
@@ -270,27 +270,46 @@ fn take_in(arena: &Arena, extents: usize, align: usize) -> Result<Run, Shortage>
             match first_clear(free, start, extents) {
                 Some(taken) => at = taken + 1,
                 None => {
-                    clear(free, start, extents);
-                    let (new, old) = (arena.bitmap(DIRTY_NEW), arena.bitmap(DIRTY_OLD));
-                    let zero = !any_set(new, start, extents) && !any_set(old, start, extents);
-                    clear(new, start, extents);
-                    clear(old, start, extents);
-                    return Ok(Run { index: first_index + start, extents, zero });
+                    let dirty = claim(arena, start, extents);
+                    return Ok(Run { index: first_index + start, extents, dirty });
                 }
             }
         }
-        // Nothing free fits: extend into addresses never used before, and keep what alignment skips as free.
-        let start = aligned(used);
+        // Nothing free fits: extend the free run at the end, if there is one, into addresses never used before, and keep what
+        // alignment skips as free. Not beside it: then the pages of both would be resident.
+        let free = arena.bitmap(FREE);
+        let mut tail = used;
+        while tail > 0 && is_set(free, tail - 1) {
+            tail -= 1;
+        }
+        let start = aligned(tail);
         if start + extents > arena.extents() {
             return Err(Shortage::Addresses);
         }
         if !arena.commit((start + extents) << EXTENT_SHIFT) {
             return Err(Shortage::Memory);
         }
-        set(arena.bitmap(FREE), used, start - used);
+        let dirty = if start < used {
+            claim(arena, start, used - start)
+        } else {
+            set(arena.bitmap(FREE), used, start - used);
+            0
+        };
         arena.used.store((start + extents) << EXTENT_SHIFT, Ordering::Relaxed);
-        Ok(Run { index: first_index + start, extents, zero: true })
+        Ok(Run { index: first_index + start, extents, dirty })
     }
+}
+
+/// Makes free extents of `arena` no longer free; how many of them may be dirty, from the first on.
+///
+/// # Safety
+/// * The caller holds the arena lock and no reference to the bitmaps.
+unsafe fn claim(arena: &Arena, start: usize, extents: usize) -> usize {
+    // SAFETY: passed on from the caller; the bitmaps are different ones.
+    let (free, new, old) = unsafe { (arena.bitmap(FREE), arena.bitmap(DIRTY_NEW), arena.bitmap(DIRTY_OLD)) };
+    let dirty = (0..extents).rev().find(|&i| is_set(new, start + i) || is_set(old, start + i));
+    [free, new, old].into_iter().for_each(|map| clear(map, start, extents));
+    dirty.map_or(0, |last| last + 1)
 }
 
 fn arena_of(index: usize) -> Option<&'static Arena> {
@@ -322,10 +341,6 @@ fn first_clear(map: &[u64], from: usize, n: usize) -> Option<usize> {
 
 fn all_set(map: &[u64], from: usize, n: usize) -> bool {
     first_clear(map, from, n).is_none()
-}
-
-fn any_set(map: &[u64], from: usize, n: usize) -> bool {
-    next_set(map, from, from + n).is_some()
 }
 
 fn set(map: &mut [u64], from: usize, n: usize) {

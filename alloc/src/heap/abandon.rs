@@ -53,9 +53,10 @@ pub(super) fn adopt() -> Option<*mut Heap> {
 
 /// Takes the heap of a thread that ends: empty slabs and extents go back, the rest waits for adoption.
 pub(super) fn abandon(heap: *mut Heap) {
-    let mut registry = REGISTRY.lock();
     // SAFETY: heaps are never freed; the thread that owned it is in its key destructor and allocates from it no more.
     let this = unsafe { &*heap };
+    this.give_gathered();
+    let mut registry = REGISTRY.lock();
     {
         let _guard = this.lock.lock();
         this.live.store(false, Ordering::Relaxed);
@@ -211,6 +212,7 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
                 heap.next_abandoned.set(registry.abandoned);
                 registry.abandoned = (&raw const *heap).cast_mut();
                 finish_push(heap.pushing.swap(ptr::null_mut(), Ordering::Relaxed));
+                heap.give_gathered();
             }
             next = heap.next_heap.get();
         }

@@ -1,6 +1,6 @@
 //! Counting: what the heaps hold, by walking them. Zone: cold; takes every heap's lock in turn.
 
-use super::{Heap, abandon, hardened};
+use super::{Heap, abandon, hardened, thread};
 use crate::arena::{self, Kind, SLICE_BYTES, extent};
 use crate::meta;
 use crate::pagemap;
@@ -38,6 +38,10 @@ pub struct HeapStats {
 /// Counts. Thread-safe and fork-safe; takes time in proportion to the heap.
 #[must_use]
 pub fn heap_stats() -> HeapStats {
+    if let Some(heap) = thread::attached() {
+        // SAFETY: a thread's heap is never freed, and this is its thread.
+        unsafe { &*heap }.give_gathered();
+    }
     let mut stats = HeapStats {
         reserved_bytes: arena::reserved_bytes(),
         extent_bytes: arena::live_extent_bytes(),
@@ -88,7 +92,7 @@ fn count_slabs(base: usize, live: u32, stats: &mut HeapStats) {
         }
         // SAFETY: the owning heap's lock is held, so the slab cannot be destroyed.
         let slab = unsafe { &*slab };
-        if slab.start == addr {
+        if slab.base() == addr {
             let blocks = slab.live_blocks() as usize;
             stats.slab_bytes += slab.slices as usize * SLICE_BYTES;
             stats.live_blocks += blocks;

@@ -1,10 +1,16 @@
 //! Slices for slabs: cut from extents that the heap owns. Zone: cold, under the heap's lock.
 
 use super::{Bins, Heap, abandon, purge};
-use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, Run, SLICE_BYTES, SLICES, extent};
+use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, SLICE_BYTES, SLICES, extent};
 use crate::config;
 use crate::sys::mm;
 use core::sync::atomic::Ordering;
+
+/// Empty slabs are looked for each time so many slices have been taken, or this share of all, if that is more: sweeping stays in
+/// proportion to growing (about 10 microseconds for an extent whose pages cost 250 to fault in), and a program that goes from one size
+/// to the next uses the same memory for both.
+const SWEEP_LEAST: u32 = 8;
+const SWEEP_SHARE: u32 = 8;
 
 /// How many open extents are tried for a slab of several slices before a fresh extent is taken.
 const TRIES: usize = 16;
@@ -12,19 +18,15 @@ const TRIES: usize = 16;
 impl Bins {
     /// Takes `slices` (1, 8 or 32) aligned slices and publishes them as live; their address.
     pub(super) fn take_slices(&self, heap: &Heap, slices: usize) -> Option<usize> {
-        if let Some(addr) = self.take_open(slices) {
-            return Some(addr);
-        }
-        if self.extents.get() >= self.sweep_at.get() {
+        if self.until_sweep.get() < slices as u32 {
             // Before growing: what others have freed, and slabs that have run empty.
             abandon::reclaim_abandoned();
             purge::release_idle(heap, false);
-            // At every extent while they are few, then at every eighth more, so that sweeping stays in proportion to growing: about
-            // 10 microseconds for an extent whose pages cost 250 to fault in.
-            self.sweep_at.set(self.extents.get() + self.extents.get() / 8);
-            if let Some(addr) = self.take_open(slices) {
-                return Some(addr);
-            }
+            self.until_sweep.set(SWEEP_LEAST.max(self.extents.get() * SLICES as u32 / SWEEP_SHARE));
+        }
+        self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
+        if let Some(addr) = self.take_open(slices) {
+            return Some(addr);
         }
         let pool = Pool::from_number(self.pool.get());
         let run = match arena::take(pool, Kind::Slabs, 1, 1) {
@@ -42,7 +44,7 @@ impl Bins {
         self.extents.set(self.extents.get() + 1);
         let record = extent::at(run.index);
         record.owner.store((&raw const *heap).cast_mut().cast(), Ordering::Release);
-        if !run.zero {
+        if run.dirty > 0 {
             // Pages of its last use may still be there, in slices that this heap may never take.
             record.dirty_new.store(u32::MAX, Ordering::Relaxed);
         }
@@ -107,7 +109,7 @@ impl Bins {
         self.unlink(index);
         self.extents.set(self.extents.get() - 1);
         // SAFETY: no slice of the extent is live, so nothing uses its memory.
-        unsafe { arena::give(Run { index, extents: 1, zero: false }) };
+        unsafe { arena::give(index, 1) };
     }
 
     /// Discards slices that have been free for a whole purge period.

@@ -4,7 +4,7 @@
 //! Usable bytes are whole pages; the rest of the last extent is address space only.
 
 use super::hardened;
-use crate::arena::{self, EXTENT_BYTES, Kind, Pool, Run, SLICE_BYTES, extent};
+use crate::arena::{self, EXTENT_BYTES, Kind, Pool, SLICE_BYTES, extent};
 use crate::pagemap;
 use crate::slab::LARGE;
 use crate::sys::mm;
@@ -16,6 +16,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 const LARGE_MAX: usize = isize::MAX as usize - EXTENT_BYTES;
 /// From here on moving the page tables is cheaper than copying the bytes.
 const REMAP_MIN: usize = 1 << 20;
+/// Up to here old contents are overwritten with zeros where zeros were asked for.
+const WRITE_ZEROS_MAX: usize = 32 << 20;
 /// Remapped spans are VMAs of their own; past this many, growth copies (the kernel allows 65,530 VMAs in all).
 const REMAPPED_MAX: usize = 4096;
 
@@ -47,13 +49,29 @@ pub(crate) fn allocate_large(pool: Pool, size: usize, align: usize, zero: bool) 
     head.remapped.store(0, Ordering::Relaxed);
     set_usable(run.index, size);
     let block: *mut u8 = ptr::with_exposed_provenance_mut(addr);
-    if zero && !run.zero {
+    if zero && run.dirty > 0 {
         // SAFETY: the run is ours, writable, and at least `size` long.
-        unsafe { block.write_bytes(0, size) };
+        unsafe { clear(addr, size.min(run.dirty * EXTENT_BYTES)) };
     }
     pagemap::set(addr, 1, (&raw const LARGE).cast_mut());
     arena::call_growth_hook();
     block
+}
+
+/// Makes `bytes` bytes at `addr` zero: by writing, which costs a twentieth of the fault that a fresh page costs, or, where the
+/// application will hardly use all of it, by giving the pages back.
+///
+/// # Safety
+/// * `addr` starts a page, and the bytes are the caller's alone.
+unsafe fn clear(addr: usize, bytes: usize) {
+    // SAFETY: passed on from the caller; what else stands on the last page belongs to the same span.
+    if bytes > WRITE_ZEROS_MAX
+        && unsafe { mm::discard(addr, bytes.next_multiple_of(mm::page_bytes())) }.is_ok()
+    {
+        return;
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { ptr::with_exposed_provenance_mut::<u8>(addr).write_bytes(0, bytes) };
 }
 
 /// Records `size`, rounded up to pages, as usable, and publishes the slices that holds as live.
@@ -106,7 +124,7 @@ pub(crate) unsafe fn free_large(addr: usize) {
         REMAPPED.fetch_sub(1, Ordering::Relaxed);
     }
     // SAFETY: as above.
-    unsafe { arena::give(Run { index, extents, zero: false }) };
+    unsafe { arena::give(index, extents) };
 }
 
 /// Resizes the span at `addr` to `size` bytes (over 256 KiB), in place or elsewhere; `None` leaves it as it was.
@@ -138,7 +156,7 @@ pub(crate) unsafe fn resize_large(addr: usize, size: usize) -> Option<*mut u8> {
         // SAFETY: the tail is no longer the application's.
         unsafe { hardened::scrub(tail, (addr + usable).saturating_sub(tail)) };
         // SAFETY: the tail is no longer part of the span and, says the caller, no longer used.
-        unsafe { arena::give(Run { index: index + span, extents: extents - span, zero: false }) };
+        unsafe { arena::give(index + span, extents - span) };
     }
     let (kept, end) = (size.next_multiple_of(mm::page_bytes()), usable.min(span * EXTENT_BYTES));
     if kept < end {
@@ -226,7 +244,7 @@ unsafe fn abandon_at_hole(index: usize, hole: usize) {
     // SAFETY: the tail is part of the span and unused; what comes before the hole is a span of its own.
     unsafe {
         if hole + 1 < extents {
-            arena::give(Run { index: index + hole + 1, extents: extents - hole - 1, zero: false });
+            arena::give(index + hole + 1, extents - hole - 1);
         }
         if hole > 0 {
             extent::at(index).span.store(hole as u32, Ordering::Relaxed);

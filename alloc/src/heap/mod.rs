@@ -17,6 +17,7 @@ mod large;
 mod purge;
 mod refill;
 mod release;
+mod remote_cache;
 mod thread;
 #[cfg(feature = "invariants")]
 mod walk;
@@ -27,7 +28,7 @@ pub(crate) use hardened::allocate as allocate_slow;
 pub(crate) use large::{allocate_large, large_usable, resize_large};
 pub(crate) use purge::trim;
 pub(crate) use refill::allocate_small_in;
-pub(crate) use release::{free_slow, report, report_use};
+pub(crate) use release::{free_slow, report_use};
 pub(crate) use thread::{attached, become_own, on_own_thread};
 #[cfg(feature = "invariants")]
 pub use walk::check_invariants;
@@ -40,6 +41,7 @@ use crate::sync::Lock;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr};
+use remote_cache::RemoteCache;
 
 /// A heap's slabs of one pool.
 #[repr(C)]
@@ -52,8 +54,8 @@ pub(crate) struct Bins {
     open: Cell<u32>,
     /// How many extents it owns.
     extents: Cell<u32>,
-    /// Slabs are swept for empty ones when it would own more extents than this.
-    sweep_at: Cell<u32>,
+    /// How many more slices are taken before slabs are swept for empty ones.
+    until_sweep: Cell<u32>,
     pool: Cell<u8>,
 }
 
@@ -64,7 +66,7 @@ impl Bins {
             partial: [const { Cell::new(ptr::null_mut()) }; CLASSES],
             open: Cell::new(0),
             extents: Cell::new(0),
-            sweep_at: Cell::new(1),
+            until_sweep: Cell::new(0),
             pool: Cell::new(pool as u8),
         }
     }
@@ -78,6 +80,8 @@ pub(crate) struct Heap {
     pools: [AtomicPtr<Bins>; Pool::COUNT],
     /// Slabs that other threads have freed blocks of.
     pub(crate) remote: RemoteStack,
+    /// What its thread has freed of other heaps' blocks.
+    remote_cache: RemoteCache,
     /// The slab its thread is giving a block back to that belongs to another heap; null otherwise. For [`abandon::reset_after_fork`].
     pushing: AtomicPtr<Slab>,
     lock: Lock<()>,
@@ -106,6 +110,7 @@ impl Heap {
             default: Bins::new(Pool::Default),
             pools: [const { AtomicPtr::new(ptr::null_mut()) }; Pool::COUNT],
             remote: RemoteStack::new(),
+            remote_cache: RemoteCache::new(),
             pushing: AtomicPtr::new(ptr::null_mut()),
             lock: Lock::new(()),
             live: AtomicBool::new(false),

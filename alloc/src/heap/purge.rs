@@ -26,10 +26,10 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
                 slab.collect();
                 if slab.is_idle() {
                     bins.unlist(slab);
-                    let (start, slices) = (slab.start, slab.slices as usize);
+                    let (base, slices) = (slab.base(), slab.slices as usize);
                     // SAFETY: idle under the heap's lock, in no bin, and just taken off its list.
                     unsafe { Slab::destroy((&raw const *slab).cast_mut()) };
-                    bins.give_slices(start, slices);
+                    bins.give_slices(base, slices);
                 }
             });
         }
@@ -51,6 +51,7 @@ pub(super) fn purge_if_due(heap: &Heap) {
         return;
     }
     let short = arena::pressure::tight();
+    heap.give_gathered();
     release_idle(heap, false);
     purge_slabs(heap, short);
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
@@ -83,6 +84,7 @@ pub(crate) fn trim() -> bool {
     if let Some(heap) = thread::attached() {
         // SAFETY: a thread's heap is never freed, and this is its thread.
         let heap = unsafe { &*heap };
+        heap.give_gathered();
         let _guard = heap.lock.lock();
         heap.empty_quarantine();
         release_idle(heap, true);

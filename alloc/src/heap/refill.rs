@@ -4,7 +4,7 @@ use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
 use crate::arena::{self, Pool};
 use crate::class::slab_slices;
 use crate::slab::{Slab, empty_slab};
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 /// Allocates a block of `class` when the fast path found none; null if there is no memory. Not in hardened mode.
 pub(super) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
@@ -25,13 +25,17 @@ pub(super) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
     block
 }
 
+fn or_null(block: Option<NonNull<u8>>) -> *mut u8 {
+    block.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
 /// Takes a block from another word of the slab in use, whose bits are this thread's alone: no lock is needed. Null if it has none.
 fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; the bins of a sentinel hold the empty slab.
     let Some(bins) = (unsafe { &*slot_heap() }).existing_bins(pool) else { return ptr::null_mut() };
     // SAFETY: a bin holds a live slab or the empty one.
     let slab = unsafe { &*bins.current[class].get() };
-    if slab.advance() { slab.pop() } else { ptr::null_mut() }
+    if slab.advance() { or_null(slab.pop()) } else { ptr::null_mut() }
 }
 
 /// Allocates a block of `class`, which serves `size` bytes at a multiple of `align`, in any pool.
@@ -49,7 +53,7 @@ impl Heap {
     fn pop(&self, pool: Pool, class: usize) -> *mut u8 {
         match self.existing_bins(pool) {
             // SAFETY: a bin holds a live slab or the empty one.
-            Some(bins) => unsafe { &*bins.current[class].get() }.pop(),
+            Some(bins) => or_null(unsafe { &*bins.current[class].get() }.pop()),
             None => ptr::null_mut(),
         }
     }
@@ -67,7 +71,7 @@ impl Heap {
                 let this = unsafe { &*slab };
                 // The cursor's word first: it may have been refilled, or only the drain above may have been due.
                 if this.advance() || (this.collect() && this.advance()) {
-                    return this.pop();
+                    return or_null(this.pop());
                 }
                 this.set_full(true);
                 bins.current[class].set(empty_slab());

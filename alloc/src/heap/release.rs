@@ -6,7 +6,6 @@ use crate::pagemap;
 use crate::slab::{FreeFault, LARGE, Slab};
 use crate::sys::proc::die;
 use core::ptr;
-use core::sync::atomic::Ordering;
 
 /// Frees what the fast path did not: `ptr` is whatever the application passed.
 ///
@@ -39,7 +38,10 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     let result = match thread::attach().map(|heap| unsafe { &*heap }) {
         Some(heap) if ptr::eq(heap, slab.heap()) => heap.free_full(slab, addr),
         Some(heap) => heap.free_remote(slab, addr),
-        None => abandon::without_heap(|| slab.push_remote(addr)),
+        None => abandon::without_heap(|| {
+            let index = slab.index_of(addr)?;
+            slab.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
+        }),
     };
     if let Err(fault) = result {
         report(addr, fault);
@@ -84,15 +86,6 @@ pub(crate) fn report_use(addr: usize, fault: FreeFault) -> ! {
 }
 
 impl Heap {
-    /// Frees a block of another heap's slab, by this heap's thread.
-    fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
-        // Before the first and after the last step, so that a child forked in between knows which slab it finds between two steps.
-        self.pushing.store((&raw const *slab).cast_mut(), Ordering::Relaxed);
-        let result = slab.push_remote(addr);
-        self.pushing.store(ptr::null_mut(), Ordering::Release);
-        result
-    }
-
     /// Frees a block of one of this heap's slabs that had been found full: now it has a free block, and goes on the list.
     fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let _guard = self.lock.lock();

@@ -87,10 +87,10 @@ fn check_bins(heap: &Heap, bins: &Bins) {
             // SAFETY: the heap's lock is held, so its slabs stay.
             if let Some(slab) = unsafe { slab.as_ref() } {
                 assert!(
-                    addr.wrapping_sub(slab.start) < slab.slices as usize * SLICE_BYTES,
+                    addr.wrapping_sub(slab.base()) < slab.slices as usize * SLICE_BYTES,
                     "entry of {addr:#x}"
                 );
-                if slab.start == addr {
+                if slab.base() == addr {
                     check_slab(heap, bins, slab);
                     slabs += 1;
                     full += u32::from(slab.is_full());
@@ -129,7 +129,7 @@ fn check_slab(heap: &Heap, bins: &Bins, slab: &Slab) {
         "the geometry of class {class}"
     );
     for slice in 0..slab.slices as usize {
-        let entry = pagemap::slab_at(slab.start + slice * SLICE_BYTES - pagemap::window_base());
+        let entry = pagemap::slab_at(slab.base() + slice * SLICE_BYTES - pagemap::window_base());
         assert!(ptr::eq(entry, slab), "page map entry {slice} of a slab");
     }
     slab.check_bits();

@@ -1,7 +1,7 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
 use super::hardened::side_bytes;
-use super::{HEADER_BYTES, ONE, Slab};
+use super::{HEADER_BYTES, Slab};
 use crate::class::{class_bytes, slab_slices};
 use crate::config;
 use crate::heap::Heap;
@@ -10,6 +10,9 @@ use crate::pagemap::{self, SLICE_BYTES};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
+const WARM_BYTES: u32 = 4096;
 
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
@@ -28,11 +31,13 @@ const fn at_least_four(bits: u64) -> bool {
 }
 
 impl Slab {
-    /// Makes a slab of `class` at `start`, all of whose blocks are free, and enters it in the page map; `None` if there is no metadata.
-    pub(crate) fn create(heap: *mut Heap, pool: u8, class: usize, start: usize) -> Option<*mut Slab> {
+    /// Makes a slab of `class` at `base`, all of whose blocks are free, and enters it in the page map; `None` if there is no metadata.
+    pub(crate) fn create(heap: *mut Heap, pool: u8, class: usize, base: usize) -> Option<*mut Slab> {
         let (bytes, slices) = (class_bytes(class), slab_slices(class));
         let blocks = slices * SLICE_BYTES / bytes;
         let words = words_for(blocks);
+        // What the blocks do not fill is in front of them, so that no address behind the last one is the slab's.
+        let start = base + slices * SLICE_BYTES - blocks * bytes;
         let hardened = config::get().hardened;
         let side = if hardened { side_bytes(blocks, bytes) } else { 0 };
         let slab = meta::take_zeroed(header_bytes(words) + side)?.cast::<Slab>().as_ptr();
@@ -41,12 +46,17 @@ impl Slab {
             slab.write(Slab {
                 owner: AtomicPtr::new(heap),
                 start,
-                reciprocal: (1u64 << ONE).div_ceil(bytes as u64),
+                // The ceiling, also for powers of two.
+                reciprocal: u64::MAX / bytes as u64 + 1,
+                ahead: Cell::new(0),
                 cursor: Cell::new(ptr::null()),
                 cursor_base: Cell::new(start),
                 block_bytes: bytes as u32,
-                blocks: blocks as u32,
-                words: words as u32,
+                blocks: blocks as u16,
+                words: words as u16,
+                ahead_shift: 64 - (WARM_BYTES / bytes as u32).clamp(1, 64) as u8,
+                last: Cell::new(0),
+                again: Cell::new(0),
                 class: class as u8,
                 pool,
                 slices: slices as u8,
@@ -57,8 +67,7 @@ impl Slab {
                 remote_count: AtomicU32::new(0),
                 cursor_word: Cell::new(0),
                 used_words: Cell::new(0),
-                announced: Cell::new(0),
-                collected: Cell::new(0),
+                unannounced: Cell::new(0),
                 idle: Cell::new(0),
                 purged: Cell::new(0),
             });
@@ -73,8 +82,14 @@ impl Slab {
                 slab.harden();
             }
         }
-        pagemap::set(start, slices, slab);
+        pagemap::set(base, slices, slab);
         Some(slab)
+    }
+
+    /// Address of its first slice.
+    pub(crate) fn base(&self) -> usize {
+        let blocks = usize::from(self.blocks) * self.block_bytes as usize;
+        self.start + blocks - usize::from(self.slices) * SLICE_BYTES
     }
 
     /// Removes the slab from the page map and gives its header back.
@@ -84,10 +99,10 @@ impl Slab {
     pub(crate) unsafe fn destroy(slab: *mut Slab) {
         // SAFETY: the header is readable; nobody else refers to it any more.
         let this = unsafe { &*slab };
-        let (start, slices, words) = (this.start, this.slices as usize, this.words as usize);
+        let (base, slices, words) = (this.base(), this.slices as usize, this.words as usize);
         let hardened = this.is_hardened();
         let side = if hardened { side_bytes(this.blocks as usize, this.block_bytes as usize) } else { 0 };
-        pagemap::set(start, slices, ptr::null_mut());
+        pagemap::set(base, slices, ptr::null_mut());
         if let Some(block) = NonNull::new(slab.cast()) {
             // SAFETY: the block came from `take_zeroed` with this size.
             unsafe { meta::give(block, header_bytes(words) + side) };
@@ -98,8 +113,9 @@ impl Slab {
     fn point_at(&self, word: usize) {
         self.cursor.set(&raw const *self.local(word));
         self.cursor_base.set(self.start + word * 64 * self.block_bytes as usize);
-        self.cursor_word.set(word as u32);
-        self.used_words.set(self.used_words.get().max(word as u32 + 1));
+        self.cursor_word.set(word as u16);
+        self.used_words.set(self.used_words.get().max(word as u16 + 1));
+        self.ahead.set(0);
     }
 
     /// Points the cursor at a word with free blocks; `false` if there is none. By the owner, with or without its lock.
@@ -131,6 +147,17 @@ impl Slab {
         }
     }
 
+    /// Blocks chosen ahead that are not free by their local bits: there must be none. The owner's thread may be at work.
+    #[cfg(feature = "invariants")]
+    pub(super) fn strays(&self) -> u64 {
+        let ahead = self.ahead.get();
+        if ahead == 0 {
+            0
+        } else {
+            ahead & !self.local(self.cursor_word.get() as usize).load(Ordering::Relaxed)
+        }
+    }
+
     /// How many blocks are free by their local bits.
     pub(crate) fn free_blocks(&self) -> u32 {
         (0..self.words as usize).map(|word| self.local(word).load(Ordering::Relaxed).count_ones()).sum()
@@ -139,15 +166,15 @@ impl Slab {
     /// How many blocks the application holds; a snapshot while other threads free.
     pub(crate) fn live_blocks(&self) -> u32 {
         if self.is_hardened() {
-            return self.blocks - self.dead_blocks();
+            return u32::from(self.blocks) - self.dead_blocks();
         }
         let remote: u32 =
             (0..self.words as usize).map(|word| self.remote(word).load(Ordering::Relaxed).count_ones()).sum();
-        self.blocks.saturating_sub(self.free_blocks() + remote)
+        u32::from(self.blocks).saturating_sub(self.free_blocks() + remote)
     }
 
     /// Whether every block is free and no other thread is still busy with the header, so that it may be destroyed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.free_blocks() == self.blocks && self.remote_is_quiet()
+        self.free_blocks() == u32::from(self.blocks) && self.remote_is_quiet()
     }
 }

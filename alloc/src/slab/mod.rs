@@ -39,28 +39,24 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 /// must take the slow path and list it.
 pub(crate) const FULL: usize = 1;
 
-/// Fixed-point one of [`Slab::reciprocal`].
-const ONE: u32 = 40;
-
 /// The header of a slab; the local and the remote bits follow it in memory.
+///
+/// Two cache lines: the first is what any thread needs to free a block, and seldom changes; the second is the owner's alone, whose mallocs
+/// change it all the time.
 #[repr(C, align(64))]
 pub(crate) struct Slab {
     /// The heap whose thread allocates from it, tagged with [`FULL`]; null in the sentinels.
     pub(crate) owner: AtomicPtr<Heap>,
     /// Address of block 0.
     pub(crate) start: usize,
-    /// ceil(2^40 / block size): one multiplication gives a block's index and whether an address is a block's start.
+    /// ceil(2^64 / block size): one multiplication gives a block's index and whether an address is a block's start.
     reciprocal: u64,
-    /// The word of local bits that [`Slab::pop`] takes from.
-    cursor: Cell<*const AtomicU64>,
-    /// Address of the block of bit 0 of that word.
-    cursor_base: Cell<usize>,
     /// Block size in bytes.
     pub(crate) block_bytes: u32,
     /// How many blocks it has.
-    pub(crate) blocks: u32,
+    pub(crate) blocks: u16,
     /// Words of local bits (and as many remote ones).
-    words: u32,
+    words: u16,
     /// Size class.
     pub(crate) class: u8,
     /// Number of the pool.
@@ -69,31 +65,44 @@ pub(crate) struct Slab {
     pub(crate) slices: u8,
     /// Whether it is on its bin's partial list. Under the heap's lock.
     pub(crate) listed: Cell<bool>,
-    /// Neighbours on that list. Under the heap's lock.
-    pub(crate) next: Cell<*mut Slab>,
-    pub(crate) prev: Cell<*mut Slab>,
-    /// The next slab on the owner's stack of slabs with remote frees.
-    remote_next: AtomicPtr<Slab>,
     /// Words of remote bits announced since the owner last drained the slab; above 0 exactly while it is on the stack or about to be
     /// pushed.
     remote_count: AtomicU32,
-    /// The index of the cursor's word, and how many words it has been pointed at, from the first on. By the owner.
-    cursor_word: Cell<u32>,
-    used_words: Cell<u32>,
-    /// Words drained so far, by announcement and by looking. Equal exactly if every thread that freed a block we have seen is done
-    /// with this header. Under the heap's lock.
-    announced: Cell<u64>,
-    collected: Cell<u64>,
-    /// Of the first word: blocks that were free when last looked at, and those whose pages were discarded and that were not handed
-    /// out since. Under the heap's lock.
-    idle: Cell<u64>,
+    /// The next slab on the owner's stack of slabs with remote frees.
+    remote_next: AtomicPtr<Slab>,
+    /// Of the first word: blocks whose pages were discarded and that were not handed out since. Under the heap's lock.
     purged: Cell<u64>,
+    /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
+    /// seen is done with this header. Under the heap's lock.
+    unannounced: Cell<i32>,
+
+    /// Blocks that [`Slab::pop`] takes before others: bits of the cursor's word, set there, too. By the owner.
+    ahead: Cell<u64>,
+    /// The word of local bits that [`Slab::pop`] takes from.
+    cursor: Cell<*const AtomicU64>,
+    /// Address of the block of bit 0 of that word.
+    cursor_base: Cell<usize>,
+    /// The word as [`Slab::pop`] last found it while no block was chosen ahead. By the owner.
+    last: Cell<u64>,
+    /// How many times running the word was found as it was found last. By the owner.
+    again: Cell<u8>,
+    /// 64 less the number of blocks chosen ahead.
+    ahead_shift: u8,
+    /// The index of the cursor's word, and how many words it has been pointed at, from the first on. By the owner.
+    cursor_word: Cell<u16>,
+    used_words: Cell<u16>,
+    /// Neighbours on its bin's partial list. Under the heap's lock.
+    pub(crate) next: Cell<*mut Slab>,
+    pub(crate) prev: Cell<*mut Slab>,
+    /// Of the first word: blocks that were free when last looked at. Under the heap's lock.
+    idle: Cell<u64>,
 }
 
 // SAFETY: cells are accessed under the owner's rules stated on each field; the rest is atomic or constant after `create`.
 unsafe impl Sync for Slab {}
 
 const HEADER_BYTES: usize = size_of::<Slab>();
+const _: () = assert!(core::mem::offset_of!(Slab, ahead) == 64 && HEADER_BYTES == 128);
 
 /// What a bin points to when it has no slab: never has a free block.
 pub(crate) static EMPTY_SLAB: Slab = Slab::sentinel();
@@ -113,11 +122,15 @@ impl Slab {
             owner: AtomicPtr::new(ptr::null_mut()),
             start: 0,
             reciprocal: 0,
+            ahead: Cell::new(0),
             cursor: Cell::new(&raw const NO_BITS),
             cursor_base: Cell::new(0),
             block_bytes: 0,
             blocks: 0,
             words: 0,
+            ahead_shift: 63,
+            last: Cell::new(0),
+            again: Cell::new(0),
             class: 0,
             pool: 0,
             slices: 0,
@@ -128,8 +141,7 @@ impl Slab {
             remote_count: AtomicU32::new(0),
             cursor_word: Cell::new(0),
             used_words: Cell::new(0),
-            announced: Cell::new(0),
-            collected: Cell::new(0),
+            unannounced: Cell::new(0),
             idle: Cell::new(0),
             purged: Cell::new(0),
         }

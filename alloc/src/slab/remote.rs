@@ -1,6 +1,6 @@
 //! Frees by threads that do not own the slab.
 //!
-//! Zone: cold (lock-free). The freeing thread sets the block's remote bit. If that made the word of bits non-zero, it announces the word by
+//! Zone: cold (lock-free). The freeing thread sets the block's remote bit, or at once those of several blocks of a word. If that made the word of bits non-zero, it announces the word by
 //! adding to `remote_count`; the one that raises the count from 0 pushes the slab on the owner's stack. So most frees into a
 //! busy slab are one atomic instruction. The owner drains the stack on its next cold path: it resets the count, then collects
 //! the words.
@@ -8,12 +8,12 @@
 //! Why a count beside the bits: the header may be destroyed once every block is free, so nobody may touch it after the free that made it
 //! so. A freeing thread's last touch is setting its bit in a word that was not zero, or its announcement, or, for the one that pushes,
 //! the push, before which the slab is not drained. Each word collected was made non-zero by exactly one thread since it was last
-//! collected, and that thread announces once. So the owner compares words collected with announcements drained: equal, and
-//! a count of 0, mean that everybody whose bit it has seen is done.
+//! collected, and that thread announces once. So the owner counts words collected against announcements drained: none left,
+//! and a count of 0, mean that everybody whose bit it has seen is done.
 //! No notification is lost: a word's announcement either precedes the owner's reset, and the word is then visible to the collection
 //! that follows, or finds the count 0 and pushes again; and a bit set in a word that is not zero goes where that word goes.
 
-use super::{FreeFault, Slab};
+use super::Slab;
 use crate::heap::Heap;
 use crate::sys::proc::die;
 use core::ptr;
@@ -55,33 +55,38 @@ impl RemoteStack {
             // Read before the count is reset: after that another thread may push the slab again.
             slab = this.remote_next.load(Ordering::Relaxed);
             let n = this.remote_count.swap(0, Ordering::AcqRel);
-            this.announced.set(this.announced.get() + u64::from(n));
             this.collect();
+            this.unannounced.set(this.unannounced.get() - n.cast_signed());
             f(this);
         }
     }
 }
 
 impl Slab {
-    /// Gives the block at `addr` back, from a thread that does not own the slab.
-    pub(crate) fn push_remote(&self, addr: usize) -> Result<(), FreeFault> {
-        let index = self.index_of(addr)?;
-        let (word, bit) = (index / 64, 1u64 << (index % 64));
-        // Only an approximation while other threads run, but in a correct program the block is live and both bits are clear.
-        if self.local(word).load(Ordering::Relaxed) & bit != 0 {
-            return Err(FreeFault::Double);
+    /// Gives the blocks of `bits` in word `word` back, from a thread that does not own the slab. An error names those
+    /// that were free already.
+    pub(crate) fn push_remote(&self, word: usize, bits: u64) -> Result<(), u64> {
+        // Only an approximation while other threads run, but in a correct program the blocks are live and both bits of each are clear.
+        let free = self.local(word).load(Ordering::Relaxed) & bits;
+        if free != 0 {
+            return Err(free);
         }
-        // Read before the block is given up: after that the header may go.
+        // Read before the blocks are given up: after that the header may go.
         let heap: *mut Heap = self.heap();
-        let before = self.remote(word).fetch_or(bit, Ordering::AcqRel);
-        if before & bit != 0 {
-            return Err(FreeFault::Double);
+        let before = self.remote(word).fetch_or(bits, Ordering::AcqRel);
+        if before & bits != 0 {
+            return Err(before & bits);
         }
         if before == 0 && self.remote_count.fetch_add(1, Ordering::AcqRel) == 0 {
             // SAFETY: heaps are never freed; a slab in use has one, and a count above 0 keeps the slab.
             unsafe { (*heap).remote.push(self) };
         }
         Ok(())
+    }
+
+    /// Address of the first block of `bits` in word `word`.
+    pub(crate) fn address_of(&self, word: usize, bits: u64) -> usize {
+        self.start + (word * 64 + bits.trailing_zeros() as usize) * self.block_bytes as usize
     }
 
     /// Moves the remote bits into the local ones; whether there were any. By the owner under its lock.
@@ -96,13 +101,12 @@ impl Slab {
             let before = local.load(Ordering::Relaxed);
             if before & bits != 0 {
                 // Freed by its owner and by another thread, neither of which saw the other's bit.
-                let index = word * 64 + (before & bits).trailing_zeros() as usize;
-                die(format_args!("double free of {:#x}", self.start + index * self.block_bytes as usize));
+                die(format_args!("double free of {:#x}", self.address_of(word, before & bits)));
             }
             local.store(before | bits, Ordering::Relaxed);
             found += 1;
         }
-        self.collected.set(self.collected.get() + found);
+        self.unannounced.set(self.unannounced.get() + found);
         found != 0
     }
 
@@ -110,12 +114,12 @@ impl Slab {
     pub(crate) fn settle(&self) {
         self.remote_count.store(0, Ordering::Relaxed);
         self.collect();
-        self.announced.set(self.collected.get());
+        self.unannounced.set(0);
     }
 
     /// Whether every thread whose remote free was collected is done with the header: each word collected was announced. Under the owner's lock.
     pub(super) fn remote_is_quiet(&self) -> bool {
-        self.remote_count.load(Ordering::Acquire) == 0 && self.announced.get() == self.collected.get()
+        self.remote_count.load(Ordering::Acquire) == 0 && self.unannounced.get() == 0
     }
 }
 

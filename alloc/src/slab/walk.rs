@@ -40,11 +40,8 @@ impl Slab {
         if self.is_hardened() {
             self.check_dead();
         }
-        let (announced, collected) = (self.announced.get(), self.collected.get());
-        assert!(
-            announced <= collected,
-            "slab {:#x}: {announced} announced, {collected} collected",
-            self.start
-        );
+        let unannounced = self.unannounced.get();
+        assert!(unannounced >= 0, "slab {:#x}: {unannounced} words collected but not announced", self.start);
+        assert_eq!(self.strays(), 0, "slab {:#x}: next blocks that are not free", self.start);
     }
 }

@@ -197,7 +197,9 @@ pub(super) fn free(slab: &Slab, addr: usize) -> Result<(), FreeFault> {
             heap.put_in_quarantine(slab, addr);
             Ok(())
         }
-        None => abandon::without_heap(|| slab.push_remote(addr)),
+        None => abandon::without_heap(|| {
+            slab.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
+        }),
     }
 }
 

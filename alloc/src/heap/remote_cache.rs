@@ -1,0 +1,103 @@
+//! Other heaps' blocks that this thread has freed: gathered by the word of bits, given back by one atomic instruction a word.
+//!
+//! Zone: cold. A remote free costs an atomic read-modify-write of a cache line that the owner's processor holds, and now and then a
+//! notice to the owner. A thread that frees many of another's blocks frees neighbours, so their bits are gathered first. Gathered blocks
+//! are live to everybody else, so their slab stays; a second free of one is found here, or when the bits go back. They go
+//! back when there are enough of a word, when the place is needed for another word, once per purge period, on trim, and at the
+//! thread's end. Large blocks are not gathered: what can wait unseen is to be small.
+
+use super::Heap;
+use crate::slab::{FreeFault, Slab};
+use crate::sys::proc::die;
+use core::cell::Cell;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+/// Blocks up to this size are gathered.
+const LARGEST: u32 = 512;
+/// So many of a word go back at once.
+const BATCH: u32 = 16;
+/// How many words are gathered for.
+const WORDS: usize = 32;
+
+/// Bits of one word.
+struct Entry {
+    /// Null if there never were any.
+    slab: Cell<*const Slab>,
+    bits: Cell<u64>,
+    word: Cell<u32>,
+    count: Cell<u32>,
+}
+
+/// A heap's gathered remote frees; used by its owner thread alone.
+pub(super) struct RemoteCache([Entry; WORDS]);
+
+impl RemoteCache {
+    pub(super) const fn new() -> Self {
+        RemoteCache(
+            [const {
+                Entry {
+                    slab: Cell::new(ptr::null()),
+                    bits: Cell::new(0),
+                    word: Cell::new(0),
+                    count: Cell::new(0),
+                }
+            }; WORDS],
+        )
+    }
+}
+
+impl Heap {
+    /// Frees a block of another heap's slab, by this heap's thread.
+    pub(super) fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
+        let index = slab.index_of(addr)?;
+        let (word, bit) = (index / 64, 1u64 << (index % 64));
+        if slab.block_bytes > LARGEST {
+            return self.give_remote(slab, word, bit).map_err(|_| FreeFault::Double);
+        }
+        // Headers are multiples of two cache lines.
+        let entry = &self.remote_cache.0[((&raw const *slab).addr() / 128 + word) % WORDS];
+        if !ptr::eq(entry.slab.get(), slab) || entry.word.get() as usize != word {
+            self.give_entry(entry);
+            entry.slab.set(slab);
+            entry.word.set(word as u32);
+        }
+        if entry.bits.get() & bit != 0 {
+            return Err(FreeFault::Double);
+        }
+        entry.bits.set(entry.bits.get() | bit);
+        entry.count.set(entry.count.get() + 1);
+        if entry.count.get() >= BATCH {
+            self.give_entry(entry);
+        }
+        Ok(())
+    }
+
+    /// Gives everything gathered back to its heaps; by the owner thread, or in a forked child for a thread that is no more.
+    pub(super) fn give_gathered(&self) {
+        self.remote_cache.0.iter().for_each(|entry| self.give_entry(entry));
+    }
+
+    fn give_entry(&self, entry: &Entry) {
+        // Emptied first: a child forked in between loses these blocks, where the other order would free them twice.
+        let bits = entry.bits.replace(0);
+        entry.count.set(0);
+        if bits == 0 {
+            return;
+        }
+        // SAFETY: gathered blocks are live to their slab, so it is alive.
+        let slab = unsafe { &*entry.slab.get() };
+        let word = entry.word.get() as usize;
+        if let Err(free) = self.give_remote(slab, word, bits) {
+            die(format_args!("double free of {:#x}", slab.address_of(word, free)));
+        }
+    }
+
+    fn give_remote(&self, slab: &Slab, word: usize, bits: u64) -> Result<(), u64> {
+        // Before the first and after the last step, so that a child forked in between knows which slab it finds between two steps.
+        self.pushing.store((&raw const *slab).cast_mut(), Ordering::Relaxed);
+        let result = slab.push_remote(word, bits);
+        self.pushing.store(ptr::null_mut(), Ordering::Release);
+        result
+    }
+}
