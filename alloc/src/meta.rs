@@ -230,10 +230,12 @@ impl Seal {
     /// The seal before `block`, if there is one.
     fn of(block: *mut u8) -> Option<Seal> {
         let at = block.addr().checked_sub(SEAL_BYTES)?;
-        if !block.addr().is_multiple_of(16) || !mm::is_mapped(at, SEAL_BYTES) {
+        // A block under a seal is a multiple of its size, so the seal lies in one page. Others' blocks may begin right behind a guard.
+        if !block.addr().is_multiple_of(SEAL_BYTES) || !mm::is_mapped(at, SEAL_BYTES) || !mm::is_readable(at)
+        {
             return None;
         }
-        // SAFETY: the words are mapped and aligned; memory of processes is readable.
+        // SAFETY: the words are mapped, aligned and readable.
         let seal = unsafe { ptr::with_exposed_provenance::<Seal>(at).read_volatile() };
         (seal.mark == mark_of(block.addr())).then_some(seal)
     }

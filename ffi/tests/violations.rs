@@ -23,6 +23,7 @@ const CRIMES: &[(&str, &str)] = &[
     ("interior_free_large_end", "not the start of a block"),
     ("unaligned_free", "not the start of a block"),
     ("unallocated_free", "memory is not in use"),
+    ("guard_page_free", "not memory of this heap"),
     ("wild_free", "not memory of this heap"),
     ("non_canonical_free", "not memory of this heap"),
     ("stack_free", "not memory of this heap"),
