@@ -3,7 +3,9 @@
 
 CARGO ?= cargo
 
-.PHONY: demo test bench-quick build setup clean
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo test bench bench-quick peers build setup setup-bench clean
 
 # redis-server on two memory tiers: live progress, a table, out/demo/index.html and out/demo/demo.png.
 demo: build
@@ -17,9 +19,16 @@ test: build
 	LAB_CRASH_RETRIES=2 LAB_JOBS=1 $(CARGO) test -p terrace-demo -- --test-threads=1
 	$(CARGO) test -p terrace --features invariants --test invariants
 
-# Terrace beside other mallocs, in a minute or two.
-bench-quick: build
+# Terrace beside other mallocs: everything in about half an hour, or the same with less work in a few minutes.
+# Tables, charts and single runs are left in target/bench.
+bench: peers
+	$(CARGO) run --quiet --release -p terrace-benches -- --instructions
+bench-quick: peers
 	$(CARGO) run --quiet --release -p terrace-benches -- --quick
+
+# Mallocs that no distribution packages, from their crates.
+peers: build setup-bench
+	$(CARGO) build --release --manifest-path benches/peers/Cargo.toml --target-dir $(TARGET)/peers
 
 # libterrace.so, its topology plugin and the command, in target/release.
 build: setup
@@ -27,6 +36,8 @@ build: setup
 
 setup:
 	@ci/setup.sh
+setup-bench:
+	@ci/setup.sh packages-bench.txt
 
 clean:
 	$(CARGO) clean

@@ -1,8 +1,14 @@
 #!/bin/sh
-# Makes a Debian machine ready to build, test and demonstrate Terrace: installs the packages of ci/packages.txt that
-# are missing (as root or through sudo) and checks for a Rust toolchain. Does nothing, fast, when all is there.
+# Makes a Debian machine ready to build, test and demonstrate Terrace: installs the packages of ci/packages.txt, or of the
+# list beside it that is named, that are missing (as root or through sudo), and checks for a Rust toolchain. Does
+# nothing, fast, when all is there.
 set -eu
 cd "$(dirname "$0")"
+list=${1:-packages.txt}
+[ -r "$list" ] || {
+    echo "setup: there is no ci/$list" >&2
+    exit 2
+}
 
 if ! command -v cargo >/dev/null; then
     echo "setup: no cargo found. Debian 12's own is too old: install rustup and run this again." >&2
@@ -10,7 +16,7 @@ if ! command -v cargo >/dev/null; then
 fi
 
 missing=""
-for package in $(sed 's/#.*//' packages.txt); do
+for package in $(sed 's/#.*//' "$list"); do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing="$missing $package"
 done

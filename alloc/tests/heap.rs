@@ -109,7 +109,7 @@ fn blocks_freed_by_another_thread_come_back() {
                 send.send(Block::new(raw::malloc(size), size, 3)).unwrap();
             }
         });
-        s.spawn(move || {
+        let consumer = s.spawn(move || {
             let mut held = VecDeque::new();
             for block in receive {
                 held.push_back(block);
@@ -119,6 +119,8 @@ fn blocks_freed_by_another_thread_come_back() {
             }
             held.into_iter().for_each(Block::free);
         });
+        // A scope may end before a thread has given up its heap, and with it what it has gathered of others' blocks.
+        consumer.join().unwrap();
     });
     assert_eq!(live_blocks(), before);
 }
@@ -272,7 +274,12 @@ fn shrinking_a_large_block_returns_its_pages_wherever_it_has_been() {
 fn a_block_that_moves_grows_in_place_and_moves_again_keeps_its_contents_and_one_mapping() {
     let _turn = turn();
     const MIB: usize = 1 << 20;
-    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    // Heaps lie from 16 TiB to 80 TiB, where nothing else does; the rest of the process has threads that come and go.
+    let is_ours = |line: &&str| {
+        let start = usize::from_str_radix(line.split_once('-').unwrap().0, 16).unwrap();
+        (16 << 40..80 << 40).contains(&start)
+    };
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().filter(is_ours).count();
     let fill = |at: *mut u8, from: usize, to: usize| {
         (from..to).step_by(512).for_each(|i| unsafe { at.add(i).cast::<usize>().write(i) });
     };
@@ -296,7 +303,7 @@ fn a_block_that_moves_grows_in_place_and_moves_again_keeps_its_contents_and_one_
     }
     check(at, size);
     // The moved span is a mapping or two of its own, the fences' neighbours are not.
-    assert!(maps() <= before + 8, "{} mappings, {before} before", maps());
+    assert!(maps() <= before + 4, "{} mappings, {before} before", maps());
     unsafe { raw::free(at) };
     fences.into_iter().for_each(|block| unsafe { raw::free(block) });
     assert!(maps() <= before + 4, "{} mappings, {before} before", maps());

@@ -1,14 +1,24 @@
-//! Builds the workload program and writes the inputs of the real programs, once a run, into the scratch directory.
+//! Builds the workload program, once a run, into the scratch directory, where all inputs lie too.
 
-use crate::allocators::{self, Allocator};
+use crate::allocators::Allocator;
 use crate::measure::{self, Invocation};
-use crate::programs;
-use crate::suite::{Benchmark, Kind};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const C_SOURCES: &[&str] = &["main.c", "pairs.c", "batches.c", "large.c", "threads.c", "startup.c"];
+const C_SOURCES: &[&str] = &[
+    "main.c",
+    "memory.c",
+    "pairs.c",
+    "batches.c",
+    "large.c",
+    "remote.c",
+    "threads.c",
+    "crowds.c",
+    "fragmentation.c",
+    "startup.c",
+];
+const CPP_SOURCES: &[&str] = &["sized.cpp", "stl.cpp"];
 
 /// `-fno-builtin`: a compiler that knows malloc may remove a pair or turn malloc and memset into calloc.
 const FLAGS: &[&str] = &["-O2", "-g", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-pthread"];
@@ -28,8 +38,10 @@ impl Inputs {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
         let workloads = scratch.join("workloads");
         let mut objects = Vec::new();
-        for (compiler, standard, file) in
-            C_SOURCES.iter().map(|f| ("cc", "-std=gnu11", *f)).chain([("c++", "-std=gnu++17", "stl.cpp")])
+        for (compiler, standard, file) in C_SOURCES
+            .iter()
+            .map(|f| ("cc", "-std=gnu11", *f))
+            .chain(CPP_SOURCES.iter().map(|f| ("c++", "-std=gnu++17", *f)))
         {
             let object = scratch.join(file).with_extension("o");
             finish(
@@ -70,67 +82,14 @@ impl Inputs {
         }
     }
 
-    /// The command that does `percent` of the benchmark's nominal work; writes its input files.
-    pub(crate) fn invocation(&self, benchmark: &Benchmark, percent: u32) -> Result<Invocation, String> {
-        match benchmark.kind {
-            Kind::Workload => Ok(self.workload(benchmark.name, Some(percent))),
-            Kind::Sqlite => {
-                let script = self.write("sqlite.sql", &programs::sqlite(percent))?;
-                Ok(Invocation {
-                    program: "/usr/bin/sqlite3".into(),
-                    args: vec![":memory:".into()],
-                    env: Vec::new(),
-                    stdin: Some(script),
-                })
-            }
-            Kind::Python => {
-                let script = self.write("python.py", programs::PYTHON)?;
-                Ok(Invocation {
-                    program: "/usr/bin/python3".into(),
-                    args: vec!["-S".into(), path(&script), percent.to_string()],
-                    env: vec![("PYTHONMALLOC", "malloc".into()), ("PYTHONHASHSEED", "0".into())],
-                    stdin: None,
-                })
-            }
-            Kind::Perl => {
-                let script = self.write("perl.pl", programs::PERL)?;
-                Ok(Invocation {
-                    program: "/usr/bin/perl".into(),
-                    args: vec![path(&script), percent.to_string()],
-                    env: vec![("PERL_HASH_SEED", "0".into()), ("PERL_PERTURB_KEYS", "0".into())],
-                    stdin: None,
-                })
-            }
-            Kind::Compiler => self.compiler(percent),
-        }
-    }
-
-    fn workload(&self, name: &str, percent: Option<u32>) -> Invocation {
+    /// One function of the workload program.
+    pub(crate) fn workload(&self, name: &str, percent: Option<u32>) -> Invocation {
         let args = std::iter::once(name.to_owned()).chain(percent.map(|p| p.to_string())).collect();
-        Invocation { program: self.workloads.clone(), args, env: Vec::new(), stdin: None }
+        Invocation { program: self.workloads.clone(), args, env: Vec::new(), stdin: None, client: None }
     }
 
-    /// The compiler proper, not the driver: the driver's children would each load the allocator anew.
-    fn compiler(&self, percent: u32) -> Result<Invocation, String> {
-        let compiler =
-            allocators::first_line("c++", &["-print-prog-name=cc1plus"]).ok_or("no c++ compiler")?;
-        if !Path::new(&compiler).is_absolute() {
-            return Err("the c++ compiler is not GCC: no cc1plus".to_owned());
-        }
-        let source = self.write("unit.cpp", &programs::translation_unit(percent))?;
-        let preprocessed = self.scratch.join("unit.ii");
-        finish(Command::new("c++").args(["-std=gnu++17", "-E"]).arg(&source).arg("-o").arg(&preprocessed))?;
-        Ok(Invocation {
-            program: compiler.into(),
-            args: ["-quiet", "-std=gnu++17", "-O1", "-fpreprocessed", &path(&preprocessed), "-o", "-"]
-                .map(str::to_owned)
-                .to_vec(),
-            env: Vec::new(),
-            stdin: None,
-        })
-    }
-
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+    /// An input file in the scratch directory.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
         let file = self.scratch.join(name);
         std::fs::File::create(&file)
             .and_then(|mut f| f.write_all(text.as_bytes()))
@@ -146,11 +105,8 @@ impl Drop for Inputs {
     }
 }
 
-fn path(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
-fn finish(command: &mut Command) -> Result<(), String> {
+/// Runs a command to its successful end.
+pub(crate) fn finish(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
     if output.status.success() {
         return Ok(());

@@ -28,9 +28,23 @@ pub(crate) fn facts() -> Vec<(&'static str, String)> {
         ("transparent huge pages", chosen(&line("/sys/kernel/mm/transparent_hugepage/enabled"))),
         ("overcommit_memory", line("/proc/sys/vm/overcommit_memory")),
         ("compiler of the workloads", first_line("cc", &["--version"]).unwrap_or_else(|| "unknown".into())),
+        ("programs", programs()),
         ("load average before", load.split(' ').take(3).collect::<Vec<_>>().join(" ")),
         ("date", first_line("date", &["-u", "+%F %H:%M UTC"]).unwrap_or_default()),
     ]
+}
+
+/// Versions of the real programs that are measured.
+fn programs() -> String {
+    let said = |program: &str, flag: &str| {
+        let version = first_line(&format!("/usr/bin/{program}"), &[flag]);
+        format!("{program}: {}", version.as_deref().unwrap_or("absent"))
+    };
+    let mut all: Vec<String> =
+        ["python3", "node", "redis-server", "git", "z3"].map(|program| said(program, "--version")).to_vec();
+    all.push(said("sqlite3", "-version"));
+    all.push(format!("rustfmt: {}", first_line("rustfmt", &["--version"]).as_deref().unwrap_or("absent")));
+    all.join("; ")
 }
 
 fn line(path: &str) -> String {

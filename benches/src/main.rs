@@ -5,16 +5,25 @@
 //! and where Terrace loses. `docs/benchmarks.md` explains how to read them.
 
 mod allocators;
+mod charts;
+mod collections;
+mod csv;
+mod fragmentation;
 mod inputs;
 mod instructions;
 mod machine;
 mod measure;
 mod options;
 mod programs;
+mod redis;
 mod report;
 mod stats;
 mod suite;
+mod tables;
+mod texts;
+mod threads;
 
+use measure::Failure;
 use options::Options;
 use report::{Cell, Quantity, Results};
 use std::fmt::Write as _;
@@ -26,7 +35,16 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
+    // The runner as a workload of its own: see `collections`.
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, flag, percent] = arguments.as_slice()
+        && flag == "--collections"
+        && let Ok(percent) = percent.parse()
+    {
+        println!("rust-collections {:016x}", collections::run(percent));
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::parse(arguments.into_iter().skip(1)) {
         Ok(options) => options,
         Err(message) => {
             eprintln!("{message}");
@@ -45,9 +63,12 @@ fn main() -> ExitCode {
 
 /// Runs what was asked for; false if our own allocator failed, was wrong, or (with `--gate`) too slow.
 fn measure_all(options: &Options) -> Result<bool, String> {
-    let benchmarks = suite::select(&options.only)?;
+    let (benchmarks, studies) = suite::select(&options.only)?;
     if options.list {
-        benchmarks.iter().for_each(|b| println!("{:18} {}", b.name, b.about));
+        benchmarks.iter().for_each(|b| println!("{:24} {}", b.name, b.about));
+        studies
+            .iter()
+            .for_each(|(name, frees)| println!("{name:24} resident set against live bytes; frees {frees}"));
         return Ok(true);
     }
     let target = target_dir()?;
@@ -57,7 +78,8 @@ fn measure_all(options: &Options) -> Result<bool, String> {
         inputs.prove_preload(allocator)?;
     }
 
-    let mut text = heading(options, &allocators, &absent);
+    let facts = machine::facts();
+    let mut text = heading(options, &facts, &allocators, &absent);
     let begin = Instant::now();
     let mut results = run_interleaved(options, &inputs, benchmarks, allocators)?;
     results.compare_checksums();
@@ -67,11 +89,23 @@ fn measure_all(options: &Options) -> Result<bool, String> {
         options.repetitions(),
         begin.elapsed().as_secs_f64()
     );
-    for quantity in [Quantity::Cpu, Quantity::Rss, Quantity::Wall, Quantity::Faults] {
-        let _ = writeln!(text, "{}", results.table(quantity));
+    if !results.benchmarks.is_empty() {
+        for quantity in [Quantity::Cpu, Quantity::Rss, Quantity::Wall, Quantity::Faults] {
+            let _ = writeln!(text, "{}", results.table(quantity));
+        }
+        text.push_str(&threads::tables(&results));
+    }
+    let mut sound = true;
+    let mut studied = Vec::new();
+    for study in studies {
+        let repetitions = if options.quick { 1 } else { 3 };
+        let study = fragmentation::run(study, &inputs, &results.allocators, 100, repetitions)?;
+        sound &= results.column(allocators::SUBJECT).is_none_or(|column| study.is_sound(column));
+        let _ = writeln!(text, "{}", study.table(&results.allocators));
+        studied.push(study);
     }
     if options.instructions {
-        let _ = writeln!(text, "{}", instructions::table(&inputs, &results.allocators)?);
+        let _ = writeln!(text, "{}", instructions::tables(&inputs, &results.allocators)?);
     }
     let _ = writeln!(text, "### Failures and losses\n\n{}", results.remarks());
     let gate = results.gate();
@@ -82,9 +116,9 @@ fn measure_all(options: &Options) -> Result<bool, String> {
     };
     let _ = writeln!(text, "Limits (1.5× glibc on every benchmark, jemalloc's mean): {verdict}");
     println!("{text}");
-    save(options, &target, &text, &results.csv())?;
+    save(options, &target, &text, &csv::text(&results, &studied, &facts), &results)?;
     let slow = options.gate && !matches!(gate, Some(Ok(_)));
-    Ok(!slow && results.subject_is_sound())
+    Ok(!slow && sound && results.subject_is_sound())
 }
 
 /// Every benchmark under every allocator, the order rotated by one from one repetition to the next, so that neither
@@ -98,9 +132,17 @@ fn run_interleaved(
     let mut cells = Vec::new();
     for benchmark in &benchmarks {
         let percent = options.percent(benchmark);
-        let what = inputs.invocation(benchmark, percent)?;
         eprint!("{:18}", benchmark.name);
         let mut row: Vec<Cell> = allocators.iter().map(|_| Cell::default()).collect();
+        let what = match inputs.invocation(benchmark, percent) {
+            Ok(what) => what,
+            Err(reason) => {
+                eprintln!("  not prepared: {reason}");
+                row.iter_mut().for_each(|cell| cell.failure = Some(Failure::NotPrepared(reason.clone())));
+                cells.push(row);
+                continue;
+            }
+        };
         for repetition in 0..options.repetitions() {
             for turn in 0..allocators.len() {
                 let a = (turn + repetition) % allocators.len();
@@ -125,9 +167,14 @@ fn run_interleaved(
     Ok(Results { benchmarks, allocators, cells })
 }
 
-fn heading(options: &Options, allocators: &[allocators::Allocator], absent: &[String]) -> String {
+fn heading(
+    options: &Options,
+    facts: &[(&str, String)],
+    allocators: &[allocators::Allocator],
+    absent: &[String],
+) -> String {
     let mut out = String::from("## Allocator benchmarks\n\n");
-    for (label, value) in machine::facts() {
+    for (label, value) in facts {
         let _ = writeln!(out, "* {label}: {value}");
     }
     let _ = writeln!(out, "* mode: {}", if options.quick { "quick" } else { "full" });
@@ -153,7 +200,7 @@ fn target_dir() -> Result<PathBuf, String> {
         .ok_or("not run from a target directory".to_owned())
 }
 
-fn save(options: &Options, target: &Path, text: &str, csv: &str) -> Result<(), String> {
+fn save(options: &Options, target: &Path, text: &str, csv: &str, results: &Results) -> Result<(), String> {
     let dir = options.out.clone().unwrap_or_else(|| target.join("bench"));
     let write = |name: &str, content: &str| {
         let file = dir.join(name);
@@ -162,6 +209,7 @@ fn save(options: &Options, target: &Path, text: &str, csv: &str) -> Result<(), S
     std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     write("bench.md", text)?;
     write("bench.csv", csv)?;
-    eprintln!("written: {}", dir.join("bench.{md,csv}").display());
+    charts::write(results, &dir)?;
+    eprintln!("written to {}", dir.display());
     Ok(())
 }

@@ -19,10 +19,18 @@ pub(crate) struct Invocation {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(&'static str, String)>,
     pub(crate) stdin: Option<PathBuf>,
+    /// Who makes a server work, and stops it.
+    pub(crate) client: Option<Client>,
+}
+
+/// What runs beside a server that is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Client {
+    Redis { requests: u32 },
 }
 
 /// What one run cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) user_s: f64,
     pub(crate) sys_s: f64,
@@ -31,9 +39,16 @@ pub(crate) struct Sample {
     pub(crate) faults: u64,
     /// Hash of everything the program printed: equal work gives equal checksums.
     pub(crate) checksum: u64,
+    /// What the program found out about itself: its lines `metric NAME VALUE` on standard error.
+    pub(crate) metrics: Vec<(String, f64)>,
 }
 
 impl Sample {
+    /// A figure that the program reported.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        self.metrics.iter().find(|(n, _)| n == name).map(|(_, value)| *value)
+    }
+
     /// User and system time together.
     pub(crate) fn cpu_s(&self) -> f64 {
         self.user_s + self.sys_s
@@ -44,6 +59,12 @@ impl Sample {
 #[derive(Debug)]
 pub(crate) enum Failure {
     NotStarted(io::Error),
+    /// Its input or the program itself could not be had.
+    NotPrepared(String),
+    /// It printed something else than under the other allocators.
+    WrongResult,
+    /// The server under it did not do what its client asked.
+    Client(String),
     Exit(i32, String),
     Signal(i32, String),
     TimedOut(Duration),
@@ -55,6 +76,9 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::NotStarted(e) => write!(f, "not started: {e}"),
+            Failure::NotPrepared(said) => write!(f, "not prepared: {said}"),
+            Failure::WrongResult => write!(f, "a wrong result"),
+            Failure::Client(said) => write!(f, "{said}"),
             Failure::Exit(code, said) => write!(f, "exit status {code}: {said}"),
             Failure::Signal(signal, said) => write!(f, "killed by signal {signal}: {said}"),
             Failure::TimedOut(limit) => write!(f, "still running after {} s", limit.as_secs()),
@@ -73,27 +97,37 @@ pub(crate) fn run(
     let (out, err) = (scratch.join("stdout"), scratch.join("stderr"));
     let mut command = command(what, allocator).map_err(Failure::NotStarted)?;
     command.stdout(File::create(&out).map_err(Failure::NotStarted)?);
-    command.stderr(File::create(&err).map_err(Failure::NotStarted)?);
+    command.stderr(File::create(&err).map_err(Failure::NotStarted)?).current_dir(scratch);
 
     let begin = Instant::now();
     let child = command.spawn().map_err(Failure::NotStarted)?;
+    let served = match what.client {
+        None => Ok(String::new()),
+        Some(Client::Redis { requests }) => crate::redis::drive(scratch, requests),
+    };
+    if served.is_err() {
+        // SAFETY: no memory is passed. The child is not reaped yet, so the pid is its own.
+        unsafe { libc::kill(child.id().cast_signed(), libc::SIGKILL) };
+    }
     let (usage, status, wall, killed) = reap(child.id(), begin, limit).map_err(Failure::NotStarted)?;
 
     let said = std::fs::read_to_string(&err).unwrap_or_default();
-    let first = said.lines().next().unwrap_or_default().to_owned();
+    let first = said.lines().find(|line| !line.starts_with("metric ")).unwrap_or_default().to_owned();
     if killed {
         return Err(Failure::TimedOut(limit));
     }
     if let Some(line) = said.lines().find(|l| l.contains("cannot be preloaded")) {
         return Err(Failure::NotPreloaded(line.to_owned()));
     }
+    let served = served.map_err(Failure::Client)?;
     if libc::WIFSIGNALED(status) {
         return Err(Failure::Signal(libc::WTERMSIG(status), first));
     }
     if libc::WEXITSTATUS(status) != 0 {
         return Err(Failure::Exit(libc::WEXITSTATUS(status), first));
     }
-    let printed = std::fs::read(&out).map_err(Failure::NotStarted)?;
+    let mut printed = std::fs::read(&out).map_err(Failure::NotStarted)?;
+    printed.extend(served.as_bytes());
     Ok(Sample {
         user_s: seconds(usage.ru_utime),
         sys_s: seconds(usage.ru_stime),
@@ -101,6 +135,7 @@ pub(crate) fn run(
         rss_kib: usage.ru_maxrss.unsigned_abs(),
         faults: usage.ru_minflt.unsigned_abs() + usage.ru_majflt.unsigned_abs(),
         checksum: fnv1a(&printed),
+        metrics: said.lines().filter_map(metric).collect(),
     })
 }
 
@@ -109,6 +144,7 @@ pub(crate) fn command(what: &Invocation, allocator: &Allocator) -> io::Result<Co
     let mut command = Command::new(&what.program);
     command.args(&what.args).env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C");
     command.envs(what.env.iter().map(|(key, value)| (key, value)));
+    command.envs(allocator.env.iter().copied());
     if let Some(library) = &allocator.preload {
         command.env("LD_PRELOAD", library);
     }
@@ -157,6 +193,12 @@ fn reap(pid: u32, begin: Instant, limit: Duration) -> io::Result<(libc::rusage, 
     Ok((usage, status, wall, killed))
 }
 
+/// `metric NAME VALUE`.
+fn metric(line: &str) -> Option<(String, f64)> {
+    let (name, value) = line.strip_prefix("metric ")?.split_once(' ')?;
+    Some((name.to_owned(), value.parse().ok()?))
+}
+
 fn seconds(t: libc::timeval) -> f64 {
     t.tv_sec as f64 + t.tv_usec as f64 / 1e6
 }
@@ -176,6 +218,7 @@ mod tests {
             args: vec!["-c".into(), script.into()],
             env: Vec::new(),
             stdin: None,
+            client: None,
         }
     }
 
@@ -199,6 +242,11 @@ mod tests {
         assert_ne!(one.checksum, run("echo 2").unwrap().checksum);
         assert!(one.rss_kib > 0 && one.wall_s > 0.0);
         assert!(matches!(run("echo no >&2; exit 4"), Err(Failure::Exit(4, said)) if said == "no"));
+        let told = run("echo 1; echo metric left 2.5 >&2").unwrap();
+        assert_eq!(
+            (told.checksum, told.metric("left"), told.metric("right")),
+            (one.checksum, Some(2.5), None)
+        );
         assert!(matches!(run("kill -SEGV $$"), Err(Failure::Signal(11, _))));
         std::fs::remove_dir_all(dir).unwrap();
     }

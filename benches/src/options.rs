@@ -5,15 +5,15 @@ use crate::suite::Benchmark;
 use std::path::PathBuf;
 
 const USAGE: &str = "usage: terrace-benches [options]
-  --quick               less work and 3 runs of each, under 3 minutes (otherwise 7 runs, about 25 minutes)
+  --quick               less work and 3 runs of each, a few minutes (otherwise 5 runs, about half an hour)
   --only NAME[,NAME]    these benchmarks only
   --allocators A[,B]    these columns only (glibc is always measured)
   --library NAME=PATH   measure another preload library too, or another build of one that was found
   --null                glibc twice: the second column shows how much is noise
-  --instructions        count instructions per malloc and free too (needs valgrind)
+  --instructions        count instructions of the single-threaded benchmarks too (needs valgrind)
   --runs N              runs of each
   --gate                exit status 1 if a limit is broken
-  --out DIR             where bench.md and bench.csv go (default: target/bench)
+  --out DIR             where bench.md, bench.csv and the charts go (default: target/bench)
   --list                print the benchmarks and stop";
 
 /// What was asked for.
@@ -59,7 +59,7 @@ impl Options {
 
     /// How often each pair of benchmark and allocator is run.
     pub(crate) fn repetitions(&self) -> usize {
-        self.runs.unwrap_or(if self.quick { 3 } else { 7 })
+        self.runs.unwrap_or(if self.quick { 3 } else { 5 })
     }
 
     /// The benchmark's scale in this mode.

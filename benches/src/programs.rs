@@ -1,89 +1,162 @@
-//! What the real programs are given to do. Deterministic: each prints a digest of its results, equal under every allocator.
+//! How each benchmark is started: the workload program, this program as a Rust workload, and the real programs with their
+//! inputs written out.
+//!
+//! A Rust compilation is not among them. `rustc`, `rustdoc` and `clippy-driver` define `malloc` themselves (they link
+//! jemalloc), and an executable's own symbols come before any preload. rustfmt, which has the compiler's parser, has none.
 
-use std::fmt::Write;
+use crate::allocators;
+use crate::inputs::{Inputs, finish};
+use crate::measure::{Client, Invocation};
+use crate::suite::{Benchmark, Kind};
+use crate::{redis, texts};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// Objects of every size that python makes, through `malloc` (the environment sets `PYTHONMALLOC=malloc`).
-pub(crate) const PYTHON: &str = r#"
-import json, sys
-percent = int(sys.argv[1])
-total = 0
-for r in range(max(1, percent // 10)):
-    people = [{"id": i, "name": "name-%d" % (i * 7919 % 10007), "tags": [str(i + k) for k in range(5)],
-               "score": i / 7.0, "nested": {"a": i, "b": [i, i + 1]}} for i in range(4000)]
-    text = json.dumps(people)
-    back = json.loads(text)
-    index = {}
-    for p in back:
-        index.setdefault(p["name"], []).append(p["id"])
-    words = " ".join(sorted(index)).split()
-    joined = "".join(w[::-1] for w in words)
-    total += len(text) + len(index) + len(joined) + sum(len(v) for v in index.values())
-    total += hash(tuple(words[:100])) & 0xffff
-print(total)
-"#;
-
-/// Word counts, sorting and string building.
-pub(crate) const PERL: &str = r#"
-use strict; use warnings;
-my $rounds = int($ARGV[0] / 10) || 1;
-my ($state, $total) = (12345, 0);
-sub draw { $state = ($state * 1103515245 + 12345) % 2147483648; return int($state / 65536) % $_[0]; }
-for my $r (1 .. $rounds) {
-    my (%count, %where, @lines);
-    for my $i (1 .. 4000) {
-        my $line = join ' ', map { 'w' . draw(3000) . ('x' x draw(20)) } 1 .. 8;
-        push @lines, $line;
-        for my $w (split / /, $line) { $count{$w}++; push @{ $where{$w} }, $i; }
+impl Inputs {
+    /// The command that does `percent` of the benchmark's nominal work; writes its input files.
+    pub(crate) fn invocation(&self, benchmark: &Benchmark, percent: u32) -> Result<Invocation, String> {
+        let what = self.command_line(benchmark, percent)?;
+        takes_a_preload(&what.program)?;
+        Ok(what)
     }
-    my @top = sort { $count{$b} <=> $count{$a} || $a cmp $b } keys %count;
-    (my $text = join "\n", @lines) =~ s/w(\d+)/<$1>/g;
-    $total += length($text) + @top + @{ $where{ $top[0] } };
-}
-print "$total\n";
-"#;
 
-/// An in-memory database filled, indexed, updated, queried and thinned out.
-pub(crate) fn sqlite(percent: u32) -> String {
-    let rows = 400 * percent;
-    format!(
-        "PRAGMA temp_store=MEMORY; PRAGMA cache_size=-200000;
-CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT, owner INTEGER, body TEXT);
-BEGIN;
-WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<{rows})
-INSERT INTO item SELECT i, 'name-'||(i*7919%{rows}), i*31%997, substr(hex(i*i)||hex(i*7919)||hex(i*104729),1,20+i%60) FROM n;
-COMMIT;
-CREATE INDEX by_name ON item(name);
-CREATE INDEX by_owner ON item(owner, id);
-UPDATE item SET body = body||'-'||upper(name) WHERE id%3=0;
-DELETE FROM item WHERE id%7=0;
-SELECT count(*), sum(length(body)), min(name), max(name) FROM item;
-SELECT sum(c) FROM (SELECT owner, count(*) c, group_concat(name) FROM item GROUP BY owner);
-SELECT count(*) FROM item a JOIN item b ON a.name='name-'||b.id;
-SELECT sum(length(j)) FROM (SELECT json_group_array(json_object('id',id,'name',name)) j FROM item GROUP BY owner);
-"
-    )
-}
-
-/// A C++ file that includes much of the standard library and instantiates some of it; more percent, more instances.
-pub(crate) fn translation_unit(percent: u32) -> String {
-    let mut text = String::from(
-        "#include <algorithm>\n#include <map>\n#include <string>\n#include <vector>\n#include <unordered_map>\n",
-    );
-    for i in 0..percent / 10 {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "struct K{i} {{ int k; std::string s; bool operator<(const K{i} &o) const {{ return k < o.k; }} }};
-int f{i}(std::vector<K{i}> &v, std::unordered_map<std::string, int> &m) {{
-    std::map<K{i}, std::vector<int>> t;
-    for (auto &x : v) t[x].push_back(m[x.s]);
-    std::sort(v.begin(), v.end());
-    int sum = {i};
-    for (auto &e : t) sum += e.second.size() + e.first.s.size();
-    return sum;
-}}
-"
-        );
+    fn command_line(&self, benchmark: &Benchmark, percent: u32) -> Result<Invocation, String> {
+        Ok(match benchmark.kind {
+            Kind::Workload => self.workload(benchmark.name, Some(percent)),
+            Kind::Collections => {
+                let this = std::env::current_exe().map_err(|e| format!("where am I? {e}"))?;
+                plain(this, ["--collections".to_owned(), percent.to_string()])
+            }
+            Kind::Sqlite => {
+                let script = self.write("sqlite.sql", &texts::sqlite(percent))?;
+                Invocation { stdin: Some(script), ..plain("/usr/bin/sqlite3", [":memory:".to_owned()]) }
+            }
+            Kind::Python => {
+                let script = self.write("python.py", texts::PYTHON)?;
+                Invocation {
+                    env: vec![("PYTHONMALLOC", "malloc".into()), ("PYTHONHASHSEED", "0".into())],
+                    ..plain("/usr/bin/python3", ["-S".into(), path(&script), percent.to_string()])
+                }
+            }
+            Kind::Perl => {
+                let script = self.write("perl.pl", texts::PERL)?;
+                Invocation {
+                    env: vec![("PERL_HASH_SEED", "0".into()), ("PERL_PERTURB_KEYS", "0".into())],
+                    ..plain("/usr/bin/perl", [path(&script), percent.to_string()])
+                }
+            }
+            Kind::Node => {
+                let script = self.write("node.js", texts::NODE)?;
+                plain("/usr/bin/node", [path(&script), percent.to_string()])
+            }
+            // Debian's links jemalloc; for glibc's column the C library is put before it.
+            Kind::Redis => Invocation {
+                env: vec![("LD_PRELOAD", "libc.so.6".into())],
+                client: Some(Client::Redis { requests: percent * 1000 }),
+                ..plain("/usr/bin/redis-server", redis::server_arguments())
+            },
+            Kind::Git => self.git(percent)?,
+            Kind::Rustfmt => self.rustfmt(percent)?,
+            Kind::Solver => {
+                let script = self.write("formulas.smt2", &texts::formulas(percent))?;
+                plain("/usr/bin/z3", [path(&script)])
+            }
+            Kind::Compiler => self.compiler(percent)?,
+        })
     }
-    text
+
+    /// The compiler proper, not the driver: the driver's children would each load the allocator anew.
+    fn compiler(&self, percent: u32) -> Result<Invocation, String> {
+        let compiler =
+            allocators::first_line("c++", &["-print-prog-name=cc1plus"]).ok_or("no c++ compiler")?;
+        if !Path::new(&compiler).is_absolute() {
+            return Err("the c++ compiler is not GCC: no cc1plus".to_owned());
+        }
+        let source = self.write("unit.cpp", &texts::translation_unit(percent))?;
+        let preprocessed = self.scratch.join("unit.ii");
+        finish(Command::new("c++").args(["-std=gnu++17", "-E"]).arg(&source).arg("-o").arg(&preprocessed))?;
+        let options = ["-quiet", "-std=gnu++17", "-O1", "-fpreprocessed", &path(&preprocessed), "-o", "-"];
+        Ok(plain(compiler, options.map(str::to_owned)))
+    }
+
+    /// All of a repository's history packed anew, in one thread and so to the same bytes: `git gc` at its heart.
+    fn git(&self, percent: u32) -> Result<Invocation, String> {
+        let repository = self.scratch.join("repository.git");
+        if !repository.exists() {
+            let git = |arguments: &[&str]| {
+                let mut git = Command::new("/usr/bin/git");
+                git.env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", &self.scratch).args(arguments);
+                git
+            };
+            finish(git(&["init", "--quiet", "--bare"]).arg(&repository))?;
+            let history = std::fs::File::open(self.write("history", &texts::history(percent))?);
+            let history = history.map_err(|e| format!("the history: {e}"))?;
+            finish(git(&["--git-dir", &path(&repository), "fast-import", "--quiet"]).stdin(history))?;
+        }
+        let pack =
+            "pack-objects --all --quiet --no-reuse-delta --no-reuse-object --threads=1 --window=20 --stdout";
+        let arguments = ["--git-dir".to_owned(), path(&repository)];
+        let arguments = arguments.into_iter().chain(pack.split(' ').map(str::to_owned));
+        Ok(Invocation {
+            env: vec![("GIT_CONFIG_NOSYSTEM", "1".into()), ("HOME", path(&self.scratch))],
+            ..plain("/usr/bin/git", arguments)
+        })
+    }
+
+    fn rustfmt(&self, percent: u32) -> Result<Invocation, String> {
+        // The toolchain's own program: the one on the path may be rustup's, which starts this one.
+        let sysroot = allocators::first_line("rustc", &["--print", "sysroot"]).ok_or("no rustc")?;
+        let source = self.write("source.rs", &texts::rust_source(percent))?;
+        let options = ["--edition", "2024", "--emit", "stdout", "--quiet", &path(&source)];
+        Ok(plain(Path::new(&sysroot).join("bin/rustfmt"), options.map(str::to_owned)))
+    }
+}
+
+/// Refuses a program that a preload has no effect on: one without dynamic symbols, or with a `malloc` of its own among
+/// them. It would show every allocator to be equal.
+fn takes_a_preload(program: &Path) -> Result<(), String> {
+    let output = Command::new("nm").arg("-D").arg(program).output();
+    let output = output.map_err(|e| format!("nm: {e} (Debian package: binutils)"))?;
+    let (symbols, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() || symbols.trim().is_empty() {
+        return Err(format!("{} has no dynamic symbols: {}", program.display(), said.trim()));
+    }
+    // An undefined symbol has no address: two words.
+    let own = |line: &str| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [_, _, symbol] => *symbol == "malloc" || symbol.starts_with("malloc@"),
+        _ => false,
+    };
+    if symbols.lines().any(own) {
+        return Err(format!("{} defines malloc itself: a preload has no effect", program.display()));
+    }
+    Ok(())
+}
+
+/// A program with nothing but arguments.
+fn plain(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = String>) -> Invocation {
+    Invocation {
+        program: program.into(),
+        args: arguments.into_iter().collect(),
+        env: Vec::new(),
+        stdin: None,
+        client: None,
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_with_a_malloc_of_their_own_are_refused() {
+        takes_a_preload(Path::new("/usr/bin/python3")).unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = maps.split_whitespace().find(|word| word.ends_with("/libc.so.6")).unwrap();
+        assert!(takes_a_preload(Path::new(libc)).unwrap_err().contains("defines malloc itself"));
+        assert!(takes_a_preload(Path::new("/nonexistent")).is_err());
+    }
 }

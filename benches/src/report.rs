@@ -1,10 +1,9 @@
-//! From samples to tables: Markdown for people, CSV for whoever doubts it.
+//! From samples to medians, ratios and means.
 
 use crate::allocators::{Allocator, BASELINE, NULL_ARM, SUBJECT};
 use crate::measure::{Failure, Sample};
-use crate::stats::{geometric_mean, median, relative_spread};
+use crate::stats::{geometric_mean, median};
 use crate::suite::Benchmark;
-use std::fmt::Write;
 
 /// All runs of one benchmark under one allocator.
 #[derive(Debug, Default)]
@@ -17,7 +16,8 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn valid(&self) -> bool {
+    /// Neither failed nor wrong.
+    pub(crate) fn valid(&self) -> bool {
         self.failure.is_none() && !self.wrong && !self.samples.is_empty()
     }
 
@@ -46,7 +46,7 @@ impl Quantity {
         }
     }
 
-    fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Quantity::Cpu => "CPU time (user + system), relative to glibc",
             Quantity::Wall => "Wall time, relative to glibc",
@@ -55,13 +55,20 @@ impl Quantity {
         }
     }
 
-    fn absolute(self, value: f64) -> String {
+    pub(crate) fn absolute(self, value: f64) -> String {
         match self {
             Quantity::Cpu | Quantity::Wall => format!("{:.0} ms", value * 1e3),
             Quantity::Rss => format!("{:.1} MiB", value / 1024.0),
             Quantity::Faults => format!("{value:.0}"),
         }
     }
+}
+
+/// Which rows a mean is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    All,
+    Programs,
 }
 
 /// Every cell, addressed as `cells[benchmark][allocator]`.
@@ -84,7 +91,7 @@ impl Results {
         }
     }
 
-    fn column(&self, name: &str) -> Option<usize> {
+    pub(crate) fn column(&self, name: &str) -> Option<usize> {
         self.allocators.iter().position(|a| a.name == name)
     }
 
@@ -95,7 +102,8 @@ impl Results {
         (base > 0.0 && value > 0.0).then(|| value / base)
     }
 
-    fn to_best(&self, quantity: Quantity, benchmark: usize, allocator: usize) -> Option<f64> {
+    /// The allocator's median over the best one's, for one benchmark.
+    pub(crate) fn to_best(&self, quantity: Quantity, benchmark: usize, allocator: usize) -> Option<f64> {
         let row = &self.cells[benchmark];
         let best = row
             .iter()
@@ -107,114 +115,39 @@ impl Results {
         (best > 0.0 && value > 0.0).then(|| value / best)
     }
 
-    /// Benchmarks on which every allocator has a figure: means over different sets of rows are not comparable.
-    fn common_rows(&self) -> Vec<usize> {
-        (0..self.benchmarks.len()).filter(|&b| self.cells[b].iter().all(Cell::valid)).collect()
+    /// Benchmarks of the group on which every allocator has a figure: means over different sets of rows are not
+    /// comparable.
+    fn common_rows(&self, group: Group) -> Vec<usize> {
+        let counts = |b: &usize| group == Group::All || self.benchmarks[*b].is_program();
+        (0..self.benchmarks.len()).filter(counts).filter(|&b| self.cells[b].iter().all(Cell::valid)).collect()
+    }
+
+    /// How many benchmarks the means leave out.
+    pub(crate) fn left_out(&self) -> usize {
+        self.benchmarks.len() - self.common_rows(Group::All).len()
     }
 
     /// Geometric mean of the ratios to glibc over the benchmarks that every allocator completed.
-    pub(crate) fn mean_ratio(&self, quantity: Quantity, allocator: usize) -> Option<f64> {
+    pub(crate) fn mean_ratio(&self, quantity: Quantity, group: Group, allocator: usize) -> Option<f64> {
         let ratios: Option<Vec<f64>> =
-            self.common_rows().into_iter().map(|b| self.ratio(quantity, b, allocator)).collect();
+            self.common_rows(group).into_iter().map(|b| self.ratio(quantity, b, allocator)).collect();
         geometric_mean(ratios?)
     }
 
-    fn mean_to_best(&self, quantity: Quantity, allocator: usize) -> Option<f64> {
+    /// The same of the ratios to the best of each benchmark.
+    pub(crate) fn mean_to_best(&self, quantity: Quantity, group: Group, allocator: usize) -> Option<f64> {
         let ratios: Option<Vec<f64>> =
-            self.common_rows().into_iter().map(|b| self.to_best(quantity, b, allocator)).collect();
+            self.common_rows(group).into_iter().map(|b| self.to_best(quantity, b, allocator)).collect();
         geometric_mean(ratios?)
-    }
-
-    /// One Markdown table: a row a benchmark, a column an allocator, the best of each row in bold.
-    pub(crate) fn table(&self, quantity: Quantity) -> String {
-        let mut out = format!("### {}\n\n| benchmark | {BASELINE} |", quantity.title());
-        let base = self.column(BASELINE);
-        let others: Vec<usize> = (0..self.allocators.len()).filter(|&a| Some(a) != base).collect();
-        for &a in &others {
-            let _ = write!(out, " {} |", self.allocators[a].name);
-        }
-        let _ = writeln!(out, "\n|---|---:|{}", "---:|".repeat(others.len()));
-        for (b, benchmark) in self.benchmarks.iter().enumerate() {
-            let absolute = base.and_then(|a| self.cells[b][a].median(quantity));
-            let best = |a: usize| self.to_best(quantity, b, a).is_some_and(|r| (r - 1.0).abs() < 1e-12);
-            let bold = |a: usize, text: String| if best(a) { format!("**{text}**") } else { text };
-            let text = absolute.map_or_else(|| "failed".to_owned(), |v| quantity.absolute(v));
-            let _ = write!(out, "| {} | {} |", benchmark.name, base.map_or(text.clone(), |a| bold(a, text)));
-            for &a in &others {
-                let text = match self.ratio(quantity, b, a) {
-                    Some(ratio) => bold(a, format!("{ratio:.2}")),
-                    None if self.cells[b][a].wrong => "WRONG".to_owned(),
-                    None => "failed".to_owned(),
-                };
-                let _ = write!(out, " {text} |");
-            }
-            out.push('\n');
-        }
-        let mean = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.3}"));
-        let order: Vec<usize> = base.into_iter().chain(others).collect();
-        for (label, of) in [
-            ("geometric mean, to glibc", Results::mean_ratio as fn(&Results, Quantity, usize) -> Option<f64>),
-            ("geometric mean, to the best of each", Results::mean_to_best),
-        ] {
-            let cells: Vec<String> = order.iter().map(|&a| mean(of(self, quantity, a))).collect();
-            let _ = writeln!(out, "| *{label}* | {} |", cells.join(" | "));
-        }
-        out
-    }
-
-    /// Failures, wrong results, and the subject's losses: the part that must not be left out.
-    pub(crate) fn remarks(&self) -> String {
-        let mut out = String::new();
-        for (b, row) in self.cells.iter().enumerate() {
-            for (a, cell) in row.iter().enumerate() {
-                let (benchmark, allocator) = (self.benchmarks[b].name, &self.allocators[a].name);
-                if let Some(failure) = &cell.failure {
-                    let _ = writeln!(out, "* {allocator} failed {benchmark}: {failure}");
-                } else if cell.wrong {
-                    let _ = writeln!(out, "* {allocator} gave a wrong result in {benchmark}");
-                }
-            }
-        }
-        let left_out = self.benchmarks.len() - self.common_rows().len();
-        if left_out > 0 {
-            let _ = writeln!(
-                out,
-                "* the means leave out {left_out} benchmark(s) that not every allocator completed"
-            );
-        }
-        if let Some(subject) = self.column(SUBJECT) {
-            self.losses(subject, &mut out);
-        }
-        out
-    }
-
-    fn losses(&self, subject: usize, out: &mut String) {
-        for quantity in [Quantity::Cpu, Quantity::Rss] {
-            let label = if quantity == Quantity::Cpu { "CPU time" } else { "memory" };
-            let mut lost: Vec<(f64, String)> = Vec::new();
-            for (b, benchmark) in self.benchmarks.iter().enumerate() {
-                let Some(to_best) = self.to_best(quantity, b, subject).filter(|r| *r > 1.1) else { continue };
-                let winner = (0..self.allocators.len())
-                    .find(|&a| self.to_best(quantity, b, a).is_some_and(|r| (r - 1.0).abs() < 1e-12))
-                    .map_or("?", |a| &self.allocators[a].name);
-                let to_glibc = self.ratio(quantity, b, subject).unwrap_or(f64::NAN);
-                let text = format!("{} {to_best:.2}× {winner} ({to_glibc:.2}× glibc)", benchmark.name);
-                lost.push((to_best, text));
-            }
-            lost.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let list: Vec<String> = lost.into_iter().map(|(_, text)| text).collect();
-            let list = if list.is_empty() { "nowhere".to_owned() } else { list.join("; ") };
-            let _ = writeln!(
-                out,
-                "* {SUBJECT} loses in {label} by more than a tenth to the best of each: {list}"
-            );
-        }
     }
 
     /// The limits a release must keep, and whether these results keep them: no benchmark above 1.5 times glibc's CPU
     /// time, and a geometric mean no worse than jemalloc's. `None` if the subject or a rival was not measured.
     pub(crate) fn gate(&self) -> Option<Result<String, String>> {
         const LIMIT: f64 = 1.5;
+        if self.benchmarks.is_empty() {
+            return None;
+        }
         let (subject, rival) = (self.column(SUBJECT)?, self.column("jemalloc")?);
         let mut broken = Vec::new();
         let mut worst = (0.0, "");
@@ -228,8 +161,8 @@ impl Results {
                 None => broken.push(format!("{} has no figure", benchmark.name)),
             }
         }
-        let ours = self.mean_ratio(Quantity::Cpu, subject).unwrap_or(f64::INFINITY);
-        let theirs = self.mean_ratio(Quantity::Cpu, rival).unwrap_or(f64::INFINITY);
+        let ours = self.mean_ratio(Quantity::Cpu, Group::All, subject).unwrap_or(f64::INFINITY);
+        let theirs = self.mean_ratio(Quantity::Cpu, Group::All, rival).unwrap_or(f64::INFINITY);
         if ours > theirs {
             broken.push(format!("the mean is {ours:.3}, jemalloc's {theirs:.3}"));
         }
@@ -244,35 +177,6 @@ impl Results {
     pub(crate) fn subject_is_sound(&self) -> bool {
         self.column(SUBJECT).is_none_or(|a| self.cells.iter().all(|row| row[a].valid()))
     }
-
-    /// One line a run, and how far each median may be trusted.
-    pub(crate) fn csv(&self) -> String {
-        let mut out = String::from(
-            "benchmark,allocator,run,cpu_s,user_s,sys_s,wall_s,max_rss_kib,page_faults,checksum,cpu_spread\n",
-        );
-        for (b, row) in self.cells.iter().enumerate() {
-            for (a, cell) in row.iter().enumerate() {
-                let cpu: Vec<f64> = cell.samples.iter().map(Sample::cpu_s).collect();
-                let spread = relative_spread(&cpu).unwrap_or(0.0);
-                for (run, s) in cell.samples.iter().enumerate() {
-                    let _ = writeln!(
-                        out,
-                        "{},{},{run},{:.6},{:.6},{:.6},{:.6},{},{},{:016x},{spread:.4}",
-                        self.benchmarks[b].name,
-                        self.allocators[a].name,
-                        s.cpu_s(),
-                        s.user_s,
-                        s.sys_s,
-                        s.wall_s,
-                        s.rss_kib,
-                        s.faults,
-                        s.checksum
-                    );
-                }
-            }
-        }
-        out
-    }
 }
 
 #[cfg(test)]
@@ -281,13 +185,22 @@ mod tests {
     use crate::suite::ALL;
 
     fn sample(cpu: f64, checksum: u64) -> Sample {
-        Sample { user_s: cpu, sys_s: 0.0, wall_s: cpu, rss_kib: 1000, faults: 10, checksum }
+        Sample {
+            user_s: cpu,
+            sys_s: 0.0,
+            wall_s: cpu,
+            rss_kib: 1000,
+            faults: 10,
+            checksum,
+            metrics: Vec::new(),
+        }
     }
 
     fn results(cpu: [[f64; 3]; 2]) -> Results {
         let allocators = ["glibc", "jemalloc", "terrace"].map(|name| Allocator {
             name: name.into(),
             preload: None,
+            env: &[],
             version: String::new(),
         });
         let cells = cpu.map(|row| {
@@ -311,7 +224,7 @@ mod tests {
         r.cells[0][2].samples[0].checksum = 8;
         r.compare_checksums();
         assert_eq!(r.ratio(Quantity::Cpu, 0, 2), None);
-        assert!((r.mean_ratio(Quantity::Cpu, 1).unwrap() - 0.9).abs() < 1e-12);
+        assert!((r.mean_ratio(Quantity::Cpu, Group::All, 1).unwrap() - 0.9).abs() < 1e-12);
         assert!(r.remarks().contains("terrace gave a wrong result in pairs-small"));
         assert!(r.table(Quantity::Cpu).contains("WRONG"));
         assert!(r.gate().unwrap().is_err());

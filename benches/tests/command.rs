@@ -51,8 +51,61 @@ fn sound_allocators_agree_on_every_workload() {
     ]);
     assert!(output.status.success(), "{}", text(&output));
     let csv = std::fs::read_to_string(dir.join("bench.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 1 + 2 * 8, "{csv}");
+    assert_eq!(csv.lines().filter(|line| !line.starts_with('#')).count(), 1 + 2 * 8, "{csv}");
     assert!(!text(&output).contains("WRONG"), "{}", text(&output));
+}
+
+/// The real programs, the threads and this program as a Rust workload, each twice under the same malloc: their output may not
+/// depend on timing or chance.
+#[test]
+fn programs_and_crowds_print_the_same_every_time() {
+    let dir = scratch("programs");
+    let only = "producers-consumer,producer-consumers,asymmetric,thread-once,oversubscribed-8,local-1,local-2,sized-deletes,\
+                rust-collections,node,redis,git,rustfmt";
+    let output = benches(&[
+        "--quick",
+        "--runs",
+        "1",
+        "--allocators",
+        "glibc",
+        "--null",
+        "--only",
+        only,
+        "--out",
+        dir.to_str().unwrap(),
+    ]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains("WRONG") && !said.contains("failed"), "{said}");
+    for part in ["### Two threads to one", "### A thread that allocates once", "(programs alone)"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let csv = std::fs::read_to_string(dir.join("bench.csv")).unwrap();
+    for fact in ["# CPU: ", "# kernel: ", "# glibc: ", "resident_growth_kib="] {
+        assert!(csv.contains(fact), "{fact}: {csv}");
+    }
+    for chart in ["means.svg", "cpu.svg", "memory.svg"] {
+        let svg = std::fs::read_to_string(dir.join(chart)).unwrap();
+        assert!(svg.starts_with("<svg") && svg.contains("glibc") && !svg.contains("href"), "{chart}");
+    }
+}
+
+#[test]
+fn fragmentation_is_told_against_live_bytes() {
+    let dir = scratch("fragmentation");
+    let output = benches(&[
+        "--quick",
+        "--allocators",
+        "glibc",
+        "--only",
+        "fragmentation",
+        "--out",
+        dir.to_str().unwrap(),
+    ]);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("| glibc | 96.0 MiB | 1"), "{said}");
+    assert!(std::fs::read_to_string(dir.join("bench.csv")).unwrap().contains("left_resident_kib="));
 }
 
 /// An allocator of which `calloc` does not clear and whose blocks are not aligned, and which is said to be ours.

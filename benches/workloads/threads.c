@@ -1,99 +1,22 @@
-/* Blocks that cross threads, and threads that come and go. */
+/* Blocks that threads exchange, and threads that come and go. */
 #define _GNU_SOURCE
+#include "threads.h"
 #include "workload.h"
-#include <pthread.h>
 #include <sched.h>
 
-#define MAX_THREADS 16
-
-/* As many threads as CPUs this process may run on, at least 2 and at most 16: the same for every allocator. */
-static unsigned thread_count(void)
+unsigned thread_count(void)
 {
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
-    return n < 2 ? 2 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
+    return n < 2 ? 2 : n > 16 ? 16 : (unsigned)n;
 }
 
-static void start(pthread_t *thread, void *(*body)(void *), void *arg)
+void start(pthread_t *thread, void *(*body)(void *), void *arg)
 {
     if (pthread_create(thread, NULL, body, arg) != 0) {
         fprintf(stderr, "workload: no thread\n");
         exit(3);
     }
-}
-
-/* Producer and consumer: one thread only allocates, another only frees. Batches travel through a bounded queue under a
- * mutex, so that waiting is sleeping and CPU time is the allocator's. */
-enum { HAND_OVER = 512, QUEUE = 8 };
-
-struct batch {
-    void *blocks[HAND_OVER];
-    uint32_t sizes[HAND_OVER];
-};
-
-struct channel {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    struct batch ring[QUEUE];
-    uint64_t head, tail, total, sum;
-};
-
-static void *produce(void *arg)
-{
-    struct channel *c = arg;
-    uint64_t rng = 0x2545F4914F6CDD1DULL;
-    for (uint64_t b = 0; b < c->total; b++) {
-        pthread_mutex_lock(&c->lock);
-        while (c->head - c->tail == QUEUE)
-            pthread_cond_wait(&c->changed, &c->lock);
-        pthread_mutex_unlock(&c->lock);
-        struct batch *batch = &c->ring[c->head % QUEUE];
-        for (size_t i = 0; i < HAND_OVER; i++) {
-            uint64_t draw = rng_next(&rng);
-            /* Half of them 64 bytes, half of mixed sizes up to 2 KiB. */
-            uint32_t size = draw & 1 ? 64 : (uint32_t)(STAMP_MIN + ((draw >> 8) & 0x7FF));
-            batch->sizes[i] = size;
-            batch->blocks[i] = stamp_new(size, i & 0xFF);
-        }
-        pthread_mutex_lock(&c->lock);
-        c->head++;
-        pthread_cond_signal(&c->changed);
-        pthread_mutex_unlock(&c->lock);
-    }
-    return NULL;
-}
-
-static void *consume(void *arg)
-{
-    struct channel *c = arg;
-    for (uint64_t b = 0; b < c->total; b++) {
-        pthread_mutex_lock(&c->lock);
-        while (c->head == c->tail)
-            pthread_cond_wait(&c->changed, &c->lock);
-        pthread_mutex_unlock(&c->lock);
-        struct batch *batch = &c->ring[c->tail % QUEUE];
-        for (size_t i = 0; i < HAND_OVER; i++) {
-            c->sum += stamp_check(batch->blocks[i], batch->sizes[i], i & 0xFF);
-            free(batch->blocks[i]);
-        }
-        pthread_mutex_lock(&c->lock);
-        c->tail++;
-        pthread_cond_signal(&c->changed);
-        pthread_mutex_unlock(&c->lock);
-    }
-    return NULL;
-}
-
-uint64_t run_producer_consumer(uint64_t percent)
-{
-    static struct channel channel = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    pthread_t threads[2];
-    channel.total = scaled(8000, percent);
-    start(&threads[0], produce, &channel);
-    start(&threads[1], consume, &channel);
-    pthread_join(threads[0], NULL);
-    pthread_join(threads[1], NULL);
-    return channel.sum;
 }
 
 /* After Larson and Krishnan's server simulation (1998): each thread replaces random members of its set of blocks, then

@@ -1,0 +1,48 @@
+/* See memory.h. Nothing here may call malloc: it would disturb what is measured. */
+#define _GNU_SOURCE
+#include "memory.h"
+#include "workload.h"
+#include <fcntl.h>
+#include <unistd.h>
+
+static int open_or_end(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        perror(path);
+        exit(3);
+    }
+    return fd;
+}
+
+uint64_t resident_kib(void)
+{
+    char text[128];
+    int fd = open_or_end("/proc/self/statm");
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    char *second = strchr(text, ' ');
+    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
+}
+
+uint64_t mapping_count(void)
+{
+    char text[4096];
+    uint64_t lines = 0;
+    ssize_t n;
+    int fd = open_or_end("/proc/self/maps");
+    while ((n = read(fd, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < n; i++)
+            lines += text[i] == '\n';
+    close(fd);
+    return lines;
+}
+
+void metric(const char *name, double value)
+{
+    char text[128];
+    int n = snprintf(text, sizeof text, "metric %s %.3f\n", name, value);
+    if (n < 0 || write(STDERR_FILENO, text, (size_t)n) != n)
+        exit(3);
+}
