@@ -53,8 +53,8 @@ const fn class_by_arithmetic(size: usize) -> usize {
 /// The class that serves `size` bytes, if that is at most 1 KiB.
 #[inline(always)]
 pub(crate) fn fine_class_of(size: usize) -> Option<usize> {
-    // SAFETY: (size + 15) / 16 <= 64, and the table is longer.
-    (size <= FINE_MAX).then(|| unsafe { *CLASS.get_unchecked((size + 15) / 16) } as usize)
+    // SAFETY: ceil(size / 16) <= 64, and the table is longer.
+    (size <= FINE_MAX).then(|| unsafe { *CLASS.get_unchecked(size.div_ceil(16)) } as usize)
 }
 
 /// The class that serves `size` bytes; `size` is at most [`MAX_SMALL`].
@@ -62,11 +62,11 @@ pub(crate) fn fine_class_of(size: usize) -> Option<usize> {
 pub(crate) fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_SMALL);
     let at = if size <= FINE_MAX {
-        (size + 15) / 16
+        size.div_ceil(16)
     } else if size <= COARSE_MAX {
-        COARSE + (size + 127) / 128
+        COARSE + size.div_ceil(128)
     } else {
-        COARSEST + (size + 4095) / 4096
+        COARSEST + size.div_ceil(4096)
     };
     // SAFETY: at most 64, 256 and 64 above the first entry of its kind, and there are as many and one more.
     unsafe { *CLASS.get_unchecked(at) as usize }

@@ -101,6 +101,12 @@ pub struct Config {
     pub verbose: bool,
     /// `TERRACE_PURGE_MS`: how long freed memory stays mapped before it returns to the system, in ms; 0 = at once.
     pub purge_ms: u32,
+    /// `TERRACE_HARDENED`: trade speed and memory for safety.
+    pub hardened: bool,
+    /// `TERRACE_QUARANTINE`: the bytes of freed blocks that a thread keeps from being used again, in hardened mode.
+    pub quarantine_bytes: u64,
+    /// `TERRACE_GUARD_SAMPLE`: one in how many allocations is guarded; 0 = none.
+    pub guard_sample: u32,
 }
 
 impl Config {
@@ -121,6 +127,9 @@ impl Config {
         stats: StatsChoice::On,
         verbose: false,
         purge_ms: 1000,
+        hardened: false,
+        quarantine_bytes: 1 << 20,
+        guard_sample: 0,
     };
 }
 
@@ -203,6 +212,12 @@ fn read_environment_slow() -> &'static Config {
         Ok(()) => parsed,
         Err(()) => READY.get().unwrap_or(parsed),
     }
+}
+
+/// Whether what [`get`] answers is fixed: the environment has been read.
+#[must_use]
+pub fn is_known() -> bool {
+    READY.get().is_some()
 }
 
 /// The environment as (name, value) pairs, without copying.

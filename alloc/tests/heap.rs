@@ -321,7 +321,9 @@ fn replacing_blocks_at_random_takes_no_further_slabs() {
         live[at].free();
         live[at] = Block::new(raw::malloc(112), 112, i as u8);
     }
-    assert!(raw::heap_stats().slab_bytes <= before, "{before}");
+    // In hardened mode (tests/hardened_heap.rs) as many blocks as its quarantine holds are out of use besides.
+    let apart = if terrace::config::get().hardened { 2 << 20 } else { 0 };
+    assert!(raw::heap_stats().slab_bytes <= before + apart, "{before}");
     live.into_iter().for_each(Block::free);
 }
 

@@ -14,9 +14,21 @@ use support::{Outcome, preload, run, scratch, terrace_lines, workspace};
 /// given that directory. Checks that both succeed and print the same, and returns the two directories.
 #[track_caller]
 fn same(name: &str, limit_s: u64, work: impl Fn(&Path) -> Command) -> (PathBuf, PathBuf) {
+    same_with(name, &[], limit_s, work)
+}
+
+/// As [`same`], the preloaded run with `settings` in its environment.
+#[track_caller]
+fn same_with(
+    name: &str,
+    settings: &[(&str, &str)],
+    limit_s: u64,
+    work: impl Fn(&Path) -> Command,
+) -> (PathBuf, PathBuf) {
     let directories = (scratch(&format!("{name}-plain")), scratch(&format!("{name}-terrace")));
     let plain = run(work(&directories.0).current_dir(&directories.0), limit_s).expect_success(name);
     let mut command = work(&directories.1);
+    command.envs(settings.iter().copied());
     let ours = run(preload(command.current_dir(&directories.1)), limit_s).expect_success(name);
     assert_quiet(&ours, name);
     assert!(!ours.stdout.is_empty(), "{name} prints what it computed");
@@ -87,6 +99,46 @@ fn git() {
 #[test]
 fn perl() {
     same("perl", 60, |_| script("perl", "words.pl"));
+}
+
+/// Programs without a fault must not notice hardened mode, either.
+const HARDENED: [(&str, &str); 2] = [("TERRACE_HARDENED", "on"), ("TERRACE_GUARD_SAMPLE", "20")];
+
+#[test]
+fn git_hardened() {
+    same_with("git-hardened", &HARDENED, 120, |directory| {
+        let mut command = script("bash", "repository.bash");
+        command.arg(workspace().join("alloc")).env("HOME", directory);
+        command
+    });
+}
+
+#[test]
+fn perl_hardened() {
+    same_with("perl-hardened", &HARDENED, 60, |_| script("perl", "words.pl"));
+}
+
+#[test]
+fn python_hardened() {
+    // With its own allocator out of the way, every object is a block of ours.
+    let settings = [HARDENED[0], HARDENED[1], ("PYTHONMALLOC", "malloc")];
+    same_with("python-hardened", &settings, 120, |_| script("/usr/bin/python3", "objects.py"));
+}
+
+#[test]
+fn node_hardened() {
+    same_with("node-hardened", &HARDENED, 120, |_| script("node", "workers.js"));
+}
+
+#[test]
+fn gpp_hardened() {
+    let pair = same_with("compiler-hardened", &HARDENED, 240, |_| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/document.cpp");
+        let mut command = shell("g++ -O1 -std=c++17 -o document \"$1\" && ./document");
+        command.arg("sh").arg(source);
+        command
+    });
+    assert_same_files(&pair, &["document"]);
 }
 
 #[test]

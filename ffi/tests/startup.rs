@@ -137,6 +137,9 @@ const BAD: &[(&str, &str)] = &[
     ("TERRACE_STATS", "maybe"),
     ("TERRACE_VERBOSE", "loud"),
     ("TERRACE_PURGE_MS", "1e3"),
+    ("TERRACE_HARDENED", "very"),
+    ("TERRACE_QUARANTINE", "2G"),
+    ("TERRACE_GUARD_SAMPLE", "1%"),
 ];
 
 #[test]

@@ -127,7 +127,10 @@ pub fn advise(start: *const u8, len: usize, hint: Hint) -> Result<(), AdviseErro
     for addr in (first..end).step_by(arena::EXTENT_BYTES).chain([end - 1]) {
         raw::pool_of(ptr::with_exposed_provenance(addr)).ok_or(AdviseError::NotOurs)?;
     }
-    extent::set_pool_of_spans(start.addr(), end, hint.pool());
+    // A guarded block lies outside the window, and is no span.
+    if raw::in_window(start) {
+        extent::set_pool_of_spans(start.addr(), end, hint.pool());
+    }
     let place = placement();
     let target = match hint.temper {
         Temper::Default => return Ok(()),

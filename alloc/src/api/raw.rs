@@ -34,7 +34,7 @@ pub fn malloc(size: usize) -> *mut u8 {
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
     match unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() } {
         Some(block) => block.as_ptr(),
-        None => heap::allocate_slow(Pool::Default, class),
+        None => heap::allocate_slow(Pool::Default, class, size, 16),
     }
 }
 
@@ -114,7 +114,7 @@ pub fn malloc_in(pool: Pool, size: usize, align: usize, zero: bool) -> *mut u8 {
     let Some(class) = class::aligned_class(size, align) else {
         return heap::allocate_large(pool, size, align, zero);
     };
-    let block = heap::allocate_small_in(pool, class);
+    let block = heap::allocate_small_in(pool, class, size, align);
     if zero && !block.is_null() {
         // SAFETY: the block has at least `size` bytes and is ours alone.
         unsafe { block.write_bytes(0, size) };
@@ -153,6 +153,10 @@ pub unsafe fn realloc_in(pool: Pool, block: *mut u8, size: usize) -> *mut u8 {
     }
     // SAFETY: the block is live.
     let usable = unsafe { usable_size(block) };
+    // SAFETY: the block is live, and the caller has it resized.
+    if unsafe { heap::hardened::resize(block, size) } {
+        return block;
+    }
     let large = is_large(block);
     if large && size > MAX_SMALL && pool_of(block) == Some(pool) {
         // SAFETY: the block is a live large span.
@@ -192,9 +196,9 @@ pub unsafe fn usable_size(block: *mut u8) -> usize {
         }
         // SAFETY: the page map holds null or headers that stay readable.
         if let Some(slab) = unsafe { slab.as_ref() } {
-            return match slab.index_of(block.addr()) {
-                Ok(_) => slab.block_bytes as usize,
-                Err(fault) => heap::report(block.addr(), fault),
+            return match slab.usable(block.addr()) {
+                Ok(bytes) => bytes,
+                Err(fault) => heap::report_use(block.addr(), fault),
             };
         }
     }
@@ -212,10 +216,17 @@ pub fn owns(addr: *const u8) -> bool {
     pool_of(addr).is_some()
 }
 
+/// Whether `addr` is among the addresses that arenas lie in.
+pub(super) fn in_window(addr: *const u8) -> bool {
+    pagemap::offset(addr.addr()).is_some()
+}
+
 /// The pool that memory at `addr` (anywhere in a block) belongs to.
 #[must_use]
 pub fn pool_of(addr: *const u8) -> Option<Pool> {
-    pagemap::offset(addr.addr())?;
+    if pagemap::offset(addr.addr()).is_none() {
+        return heap::hardened::guard::owns(addr.addr()).then_some(Pool::Default);
+    }
     arena::extent_view(((addr.addr() - pagemap::window_base()) / arena::EXTENT_BYTES) as u32)
         .map(|view| view.pool)
 }

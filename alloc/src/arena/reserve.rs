@@ -89,8 +89,10 @@ pub(crate) fn open_window() -> bool {
     loop {
         let map_bytes = (bytes >> SLICE_SHIFT) * size_of::<AtomicPtr<Slab>>();
         let table_bytes = map_bytes + (bytes >> EXTENT_SHIFT) * size_of::<Extent>();
-        // Read-only until an arena needs its part: any pointer may be looked up, and read-only pages are never charged.
-        if let Ok(tables) = mm::map(table_bytes, Access::ReadOnly) {
+        // Read-only until an arena needs its part: any pointer may be looked up, and read-only pages are never charged. One page more
+        // at either end stays so for good, between the tables and whatever lies beside them.
+        let page = mm::page_bytes();
+        if let Ok(tables) = mm::map(table_bytes + 2 * page, Access::ReadOnly).map(|at| at + page) {
             TABLES.store(tables, Ordering::Relaxed);
             MAP_TABLE.store(map_bytes, Ordering::Relaxed);
             extent::open(ptr::with_exposed_provenance_mut(tables + map_bytes));
@@ -315,5 +317,30 @@ impl Arena {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_begin_and_end_with_a_page_that_nobody_can_write() {
+        // The first allocation of the process maps them.
+        assert!(!crate::api::raw::malloc(1).is_null());
+        let at = TABLES.load(Ordering::Relaxed);
+        let bytes = MAP_TABLE.load(Ordering::Relaxed)
+            + (pagemap::window_bytes() >> EXTENT_SHIFT) * size_of::<Extent>();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let access = |addr: usize| {
+            maps.lines().find_map(|line| {
+                let (range, rest) = line.split_once(' ')?;
+                let (start, end) = range.split_once('-')?;
+                let hex = |text| usize::from_str_radix(text, 16).unwrap();
+                (hex(start)..hex(end)).contains(&addr).then(|| rest[..4].to_owned())
+            })
+        };
+        assert_eq!(access(at - 1).as_deref(), Some("r--p"));
+        assert_eq!(access(at + bytes).as_deref(), Some("r--p"));
     }
 }

@@ -13,6 +13,9 @@ const PREFIX: &[u8] = b"TERRACE_";
 /// Names that begin so belong to the project's own tools, not to the library: never an error.
 const TOOLS: [&[u8]; 4] = [b"TERRACE_LAB_", b"TERRACE_TEST_", b"TERRACE_BENCH_", b"TERRACE_DEMO_"];
 
+/// One in how many allocations is guarded in hardened mode unless the user says otherwise.
+const HARDENED_SAMPLE: u32 = 1000;
+
 /// A value of some [`Kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
@@ -78,6 +81,9 @@ fn reconcile<'a>(
         report(&Problem { name: b"TERRACE_HEADROOM", value, reason, instead: "auto" });
         config.headroom = Amount::Auto;
     }
+    if config.hardened && given("TERRACE_GUARD_SAMPLE").is_none() {
+        config.guard_sample = HARDENED_SAMPLE;
+    }
     if let Amount::Bytes(dram) = config.dram {
         match given("TERRACE_START") {
             Some(_) if config.start_bytes <= dram => {}
@@ -118,6 +124,9 @@ fn set(config: &mut Config, name: &str, value: Value) {
         }
         ("TERRACE_VERBOSE", Value::Switch(on)) => config.verbose = on,
         ("TERRACE_PURGE_MS", Value::Number(ms)) => config.purge_ms = narrow(ms),
+        ("TERRACE_HARDENED", Value::Switch(on)) => config.hardened = on,
+        ("TERRACE_QUARANTINE", Value::Size(Amount::Bytes(bytes))) => config.quarantine_bytes = bytes,
+        ("TERRACE_GUARD_SAMPLE", Value::Number(one_in)) => config.guard_sample = narrow(one_in),
         // TERRACE_LIB is the command's. A test sets every variable, so no other pair gets here.
         _ => {}
     }

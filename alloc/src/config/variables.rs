@@ -210,6 +210,28 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "How long freed memory stays mapped before it returns to the system; 0 = at once.",
     },
     Variable {
+        name: "TERRACE_HARDENED",
+        kind: Kind::Switch,
+        default: "off",
+        meaning: "Trade speed and memory for safety (`docs/hardening.md`): random places, a quarantine of freed blocks, zero on \
+                  free, checks for writes after free and past the end.",
+    },
+    Variable {
+        name: "TERRACE_QUARANTINE",
+        kind: Kind::Size { auto: false, min: 0, max: 1 << 30 },
+        default: "1M",
+        meaning: "Bytes of freed blocks, at most 8192 blocks, that each thread keeps from being used again. Only with \
+                  `TERRACE_HARDENED`.",
+    },
+    Variable {
+        name: "TERRACE_GUARD_SAMPLE",
+        kind: Kind::Number { min: 0, max: 1_000_000_000, unit: "allocations" },
+        default: "0",
+        meaning: "About one in this many allocations of at most a page gets a page of its own between inaccessible ones; 0 = \
+                  none. When not set and `TERRACE_HARDENED` is on: 1000. Without `TERRACE_HARDENED` only allocations that \
+                  miss the fast path are counted.",
+    },
+    Variable {
         name: "TERRACE_LIB",
         kind: Kind::Path,
         default: "",

@@ -2,7 +2,7 @@
 //!
 //! Zone: cold. Lock order: registry, then heap. A thread that holds its own heap's lock only ever *tries* the registry's.
 
-use super::{Bins, Heap, boot, purge};
+use super::{Bins, Heap, boot, hardened, purge};
 use crate::arena::Pool;
 use crate::meta;
 use crate::pagemap;
@@ -60,6 +60,7 @@ pub(super) fn abandon(heap: *mut Heap) {
     {
         let _guard = this.lock.lock();
         this.live.store(false, Ordering::Relaxed);
+        this.empty_quarantine();
         purge::release_idle(this, true);
         this.all_bins().for_each(Bins::give_last_extent);
     }
@@ -152,8 +153,9 @@ impl Heap {
     }
 }
 
-/// Takes the first-use, the shared heap's, the registry's and every heap's lock, in order.
+/// Takes the locks of hardened mode, the first-use, the shared heap's, the registry's and every heap's lock, in order.
 pub(crate) fn lock_for_fork() {
+    hardened::lock_for_fork();
     boot::LOCK.acquire();
     SHARED.acquire();
     let registry = core::mem::ManuallyDrop::new(REGISTRY.lock());
@@ -180,6 +182,7 @@ pub(crate) unsafe fn unlock_after_fork() {
         REGISTRY.release();
         SHARED.release();
         boot::LOCK.release();
+        hardened::unlock_after_fork();
     }
 }
 
@@ -191,6 +194,7 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
     let shared = SHARED_HEAP.load(Ordering::Relaxed);
     // SAFETY: no other thread exists.
     unsafe {
+        hardened::reset_after_fork();
         boot::LOCK.reset();
         SHARED.reset();
         REGISTRY.reset();
@@ -203,6 +207,8 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
                 // Its thread may have been between two words of a slab: that takes no lock.
                 heap.all_bins().flat_map(|bins| &bins.current).for_each(|slab| (*slab.get()).rewind());
                 heap.live.store(false, Ordering::Relaxed);
+                // Nobody walks a stack for it any more.
+                heap.sampling.set(false);
                 heap.next_abandoned.set(registry.abandoned);
                 registry.abandoned = (&raw const *heap).cast_mut();
                 finish_push(heap.pushing.swap(ptr::null_mut(), Ordering::Relaxed));

@@ -1,6 +1,6 @@
 //! Counting: what the heaps hold, by walking them. Zone: cold; takes every heap's lock in turn.
 
-use super::{Heap, abandon, thread};
+use super::{Heap, abandon, hardened, thread};
 use crate::arena::{self, Kind, SLICE_BYTES, extent};
 use crate::meta;
 use crate::pagemap;
@@ -77,6 +77,9 @@ pub fn heap_stats() -> HeapStats {
             stats.live_bytes += bytes;
         }
     });
+    let (blocks, bytes) = hardened::guard::live();
+    stats.live_blocks += blocks;
+    stats.live_bytes += bytes;
     stats
 }
 

@@ -57,10 +57,10 @@ fn is_libc_block(addr: usize) -> bool {
     if !addr.is_multiple_of(16) || addr < 4096 || is_on_this_stack(addr) {
         return false;
     }
-    if !mm::is_mapped(addr - 16, 16) {
+    if !mm::is_mapped(addr - 16, 16) || !mm::is_readable(addr - 16) {
         return false;
     }
-    // SAFETY: the page is mapped; heaps are readable. The word before a block is its chunk's size and flags.
+    // SAFETY: the page is mapped and readable. The word before a block is its chunk's size and flags.
     let size = unsafe { ptr::with_exposed_provenance::<usize>(addr - 8).read_volatile() };
     let (bytes, mapped) = (size & !7, size & 2 != 0);
     bytes >= 32 && bytes.is_multiple_of(16) && bytes < 1 << 46 && (!mapped || (addr - 16).is_multiple_of(16))
@@ -91,7 +91,7 @@ pub(super) unsafe fn free(ptr: *mut u8) {
 /// # Safety
 /// * `ptr` is not in an arena.
 pub(crate) unsafe fn usable_size(ptr: *mut u8) -> usize {
-    if let Some(bytes) = meta::own_bytes(ptr) {
+    if let Some(bytes) = super::hardened::guard::usable(ptr.addr()).or_else(|| meta::own_bytes(ptr)) {
         return bytes;
     }
     if is_libc_block(ptr.addr())

@@ -3,6 +3,7 @@
 //! The first slice's page map entry is the sentinel [`LARGE`]; what is known of the span is in its first extent's record.
 //! Usable bytes are whole pages; the rest of the last extent is address space only.
 
+use super::hardened;
 use crate::arena::{self, EXTENT_BYTES, Kind, Pool, SLICE_BYTES, extent};
 use crate::pagemap;
 use crate::slab::LARGE;
@@ -63,11 +64,11 @@ pub(crate) fn allocate_large(pool: Pool, size: usize, align: usize, zero: bool) 
 /// # Safety
 /// * `addr` starts a page, and the bytes are the caller's alone.
 unsafe fn clear(addr: usize, bytes: usize) {
-    // SAFETY: passed on from the caller; what else stands on the last page belongs to the same span.
-    if bytes > WRITE_ZEROS_MAX
-        && unsafe { mm::discard(addr, bytes.next_multiple_of(mm::page_bytes())) }.is_ok()
-    {
-        return;
+    if bytes > WRITE_ZEROS_MAX {
+        // SAFETY: passed on from the caller; what else stands on the last page belongs to the same span.
+        if unsafe { mm::discard(addr, bytes.next_multiple_of(mm::page_bytes())) }.is_ok() {
+            return;
+        }
     }
     // SAFETY: passed on from the caller.
     unsafe { ptr::with_exposed_provenance_mut::<u8>(addr).write_bytes(0, bytes) };
@@ -111,6 +112,8 @@ pub(crate) unsafe fn free_large(addr: usize) {
         die(format_args!("double free of {addr:#x}"));
     }
     let extents = head.span.load(Ordering::Relaxed) as usize;
+    // SAFETY: this thread took the entry, so the span is nobody else's.
+    unsafe { hardened::scrub(addr, head.bytes.load(Ordering::Relaxed).min(extents * EXTENT_BYTES)) };
     if head.remapped.load(Ordering::Relaxed) != 0 {
         // SAFETY: the span is ours and unused.
         if !unsafe { arena::map_afresh(index, extents) } {
@@ -149,6 +152,9 @@ pub(crate) unsafe fn resize_large(addr: usize, size: usize) -> Option<*mut u8> {
     head.span.store(span as u32, Ordering::Relaxed);
     set_usable(index, size);
     if span < extents {
+        let tail = addr + span * EXTENT_BYTES;
+        // SAFETY: the tail is no longer the application's.
+        unsafe { hardened::scrub(tail, (addr + usable).saturating_sub(tail)) };
         // SAFETY: the tail is no longer part of the span and, says the caller, no longer used.
         unsafe { arena::give(index + span, extents - span) };
     }

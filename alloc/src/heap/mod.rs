@@ -12,6 +12,7 @@ mod boot;
 mod census;
 mod extents;
 pub(crate) mod foreign;
+pub(crate) mod hardened;
 mod large;
 mod purge;
 mod refill;
@@ -23,10 +24,11 @@ mod walk;
 
 pub(crate) use abandon::{lock_for_fork, reset_after_fork, unlock_after_fork};
 pub use census::{HeapStats, heap_stats};
+pub(crate) use hardened::allocate as allocate_slow;
 pub(crate) use large::{allocate_large, large_usable, resize_large};
 pub(crate) use purge::trim;
-pub(crate) use refill::{allocate_slow, allocate_small_in};
-pub(crate) use release::{free_slow, report};
+pub(crate) use refill::allocate_small_in;
+pub(crate) use release::{free_slow, report_use};
 pub(crate) use thread::{attached, become_own, on_own_thread};
 #[cfg(feature = "invariants")]
 pub use walk::check_invariants;
@@ -89,6 +91,11 @@ pub(crate) struct Heap {
     slow_calls: Cell<u32>,
     /// Whether a purge period has passed; by the owner.
     purge_due: Cell<bool>,
+    /// In hardened mode: what its thread freed and nothing may use yet; null until there is something. Under the lock.
+    quarantine: Cell<*mut hardened::Quarantine>,
+    /// Allocations until one is guarded, 0 = not drawn yet; and whether a stack is being walked for one. By the owner.
+    sample_in: Cell<u32>,
+    sampling: Cell<bool>,
     last_purge_ms: Cell<u64>,
     /// Next in the registry of all heaps, constant once there.
     next_heap: Cell<*mut Heap>,
@@ -111,6 +118,9 @@ impl Heap {
             live: AtomicBool::new(false),
             slow_calls: Cell::new(0),
             purge_due: Cell::new(false),
+            quarantine: Cell::new(ptr::null_mut()),
+            sample_in: Cell::new(0),
+            sampling: Cell::new(false),
             last_purge_ms: Cell::new(0),
             next_heap: Cell::new(ptr::null_mut()),
             next_abandoned: Cell::new(ptr::null_mut()),

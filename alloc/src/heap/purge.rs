@@ -84,12 +84,14 @@ pub(crate) fn trim() -> bool {
         let heap = unsafe { &*heap };
         heap.give_gathered();
         let _guard = heap.lock.lock();
+        heap.empty_quarantine();
         release_idle(heap, true);
         purge_slabs(heap, true);
         heap.all_bins().for_each(|bins| bins.purge_slices(true));
     }
     abandon::for_each_locked(|heap| {
         if !heap.live.load(Ordering::Relaxed) {
+            heap.empty_quarantine();
             release_idle(heap, true);
             purge_slabs(heap, true);
             heap.all_bins().for_each(|bins| bins.purge_slices(true));

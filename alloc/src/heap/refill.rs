@@ -1,16 +1,14 @@
 //! The slow path of allocation: another word, another slab, another extent. Zone: cold.
 
-use super::{Bins, Heap, abandon, purge, slot_heap, thread};
+use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
 use crate::arena::{self, Pool};
 use crate::class::slab_slices;
 use crate::slab::{Slab, empty_slab};
 use crate::sys::futex;
 use core::ptr::{self, NonNull};
 
-/// Allocates a block of `class` when the fast path found none; null if there is no memory.
-#[cold]
-#[inline(never)]
-pub(crate) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
+/// Allocates a block of `class` when the fast path found none; null if there is no memory. Not in hardened mode.
+pub(super) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
     let block = advance_unlocked(pool, class);
     if !block.is_null() {
         return block;
@@ -43,14 +41,14 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     if !slab.advance() || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
 }
 
-/// Allocates a block of `class` in any pool.
-pub(crate) fn allocate_small_in(pool: Pool, class: usize) -> *mut u8 {
+/// Allocates a block of `class`, which serves `size` bytes at a multiple of `align`, in any pool.
+pub(crate) fn allocate_small_in(pool: Pool, class: usize, size: usize, align: usize) -> *mut u8 {
     let block = match thread::attached() {
         // SAFETY: a thread's heap is never freed; its bins once made are not either.
         Some(heap) => unsafe { &*heap }.pop(pool, class),
         None => ptr::null_mut(),
     };
-    if block.is_null() { allocate_slow(pool, class) } else { block }
+    if block.is_null() { hardened::allocate(pool, class, size, align) } else { block }
 }
 
 impl Heap {
@@ -67,10 +65,7 @@ impl Heap {
     fn refill(&self, pool: Pool, class: usize) -> *mut u8 {
         let _guard = self.lock.lock();
         self.drain_remote();
-        if self.purge_due.get() || self.is_time() {
-            self.purge_due.set(false);
-            purge::purge(self);
-        }
+        self.purge_if_due();
         let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
         loop {
             let slab = bins.current[class].get();
@@ -119,6 +114,14 @@ impl Heap {
         }
     }
 
+    /// Purges once per period; under the heap's lock.
+    pub(super) fn purge_if_due(&self) {
+        if self.purge_due.get() || self.is_time() {
+            self.purge_due.set(false);
+            purge::purge(self);
+        }
+    }
+
     /// Whether a purge period has passed, which is not asked at every call: the clock costs as much as the rest of this path. By the owner.
     fn is_time(&self) -> bool {
         self.slow_calls.set(self.slow_calls.get().wrapping_add(1));
@@ -129,7 +132,7 @@ impl Heap {
 }
 
 impl Bins {
-    fn fresh_slab(&self, heap: &Heap, class: usize) -> Option<*mut Slab> {
+    pub(super) fn fresh_slab(&self, heap: &Heap, class: usize) -> Option<*mut Slab> {
         let start = self.take_slices(heap, slab_slices(class))?;
         let slab = Slab::create((&raw const *heap).cast_mut(), self.pool.get(), class, start);
         if slab.is_none() {

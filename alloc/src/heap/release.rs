@@ -1,8 +1,7 @@
 //! The slow path of free: null, other threads' blocks, full slabs, large spans, foreign pointers, faults. Zone: cold.
 
-use super::{Heap, abandon, foreign, large, thread};
+use super::{Heap, abandon, foreign, hardened, large, thread};
 use crate::arena;
-
 use crate::pagemap;
 use crate::slab::{FreeFault, LARGE, Slab};
 use crate::sys::proc::die;
@@ -20,6 +19,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     }
     let addr = ptr.addr();
     let Some(slab) = slab_of(addr) else {
+        if hardened::guard::free(addr) {
+            return;
+        }
         // SAFETY: the pointer is not ours; passed on from the caller.
         return unsafe { foreign::free(ptr) };
     };
@@ -29,6 +31,9 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     }
     // SAFETY: the page map holds headers that stay readable; a live block keeps its slab.
     let slab = unsafe { &*slab };
+    if slab.is_hardened() {
+        return hardened::free(slab, addr).unwrap_or_else(|fault| report(addr, fault));
+    }
     // SAFETY: a thread's heap is never freed.
     let result = match thread::attach().map(|heap| unsafe { &*heap }) {
         Some(heap) if ptr::eq(heap, slab.heap()) => heap.free_full(slab, addr),
@@ -68,6 +73,15 @@ pub(crate) fn report(addr: usize, fault: FreeFault) -> ! {
     match fault {
         FreeFault::Double => die(format_args!("double free of {addr:#x}")),
         FreeFault::Interior => die(format_args!("free of {addr:#x}: not the start of a block")),
+    }
+}
+
+/// Says what is wrong with an address that is to be a live block and ends the process.
+#[cold]
+pub(crate) fn report_use(addr: usize, fault: FreeFault) -> ! {
+    match fault {
+        FreeFault::Double => die(format_args!("use after free of {addr:#x}")),
+        FreeFault::Interior => report(addr, fault),
     }
 }
 

@@ -17,6 +17,7 @@ use core::sync::atomic::Ordering;
 pub fn check_invariants(still: bool) {
     abandon::for_each_locked(|heap| {
         heap.check_remote();
+        heap.check_quarantine();
         heap.all_bins().for_each(|bins| check_bins(heap, bins));
     });
     arena::check(still);

@@ -1,8 +1,10 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
 use super::free_list::CALLS;
+use super::hardened::side_bytes;
 use super::{HEADER_BYTES, Slab};
 use crate::class::{class_bytes, slab_slices};
+use crate::config;
 use crate::heap::Heap;
 use crate::meta;
 use crate::pagemap::{self, SLICE_BYTES};
@@ -37,7 +39,9 @@ impl Slab {
         let words = words_for(blocks);
         // What the blocks do not fill is in front of them, so that no address behind the last one is the slab's.
         let start = base + slices * SLICE_BYTES - blocks * bytes;
-        let slab = meta::take_zeroed(header_bytes(words))?.cast::<Slab>().as_ptr();
+        let hardened = config::get().hardened;
+        let side = if hardened { side_bytes(blocks, bytes) } else { 0 };
+        let slab = meta::take_zeroed(header_bytes(words) + side)?.cast::<Slab>().as_ptr();
         // SAFETY: the block is ours, 64-byte aligned and large enough for the header and its bits.
         unsafe {
             slab.write(Slab {
@@ -76,6 +80,9 @@ impl Slab {
                     .store(if left >= 64 { u64::MAX } else { (1 << left) - 1 }, Ordering::Relaxed);
             }
             slab.point_at(0);
+            if hardened {
+                slab.harden();
+            }
         }
         pagemap::set(base, slices, slab);
         Some(slab)
@@ -93,12 +100,14 @@ impl Slab {
     /// * [`Slab::is_idle`] was true under the owning heap's lock, which is still held, and the slab is in no bin and on no list.
     pub(crate) unsafe fn destroy(slab: *mut Slab) {
         // SAFETY: the header is readable; nobody else refers to it any more.
-        let (base, slices, words) =
-            unsafe { ((*slab).base(), (*slab).slices as usize, (*slab).words as usize) };
+        let this = unsafe { &*slab };
+        let (base, slices, words) = (this.base(), this.slices as usize, this.words as usize);
+        let hardened = this.is_hardened();
+        let side = if hardened { side_bytes(this.blocks as usize, this.block_bytes as usize) } else { 0 };
         pagemap::set(base, slices, ptr::null_mut());
         if let Some(block) = NonNull::new(slab.cast()) {
             // SAFETY: the block came from `take_zeroed` with this size.
-            unsafe { meta::give(block, header_bytes(words)) };
+            unsafe { meta::give(block, header_bytes(words) + side) };
         }
     }
 
@@ -164,6 +173,9 @@ impl Slab {
 
     /// How many blocks the application holds; a snapshot while other threads free.
     pub(crate) fn live_blocks(&self) -> u32 {
+        if self.is_hardened() {
+            return u32::from(self.blocks) - self.dead_blocks();
+        }
         let remote: u32 =
             (0..self.words as usize).map(|word| self.remote(word).load(Ordering::Relaxed).count_ones()).sum();
         u32::from(self.blocks).saturating_sub(self.free_blocks() + remote)

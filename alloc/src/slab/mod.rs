@@ -14,17 +14,20 @@
 //!
 //! Invariants:
 //! * A block is live exactly if neither its local nor its remote bit is set.
+//!   In a hardened slab ([`hardened`]) it may also be in a quarantine.
 //! * Local bits are changed only by the owner thread (fast path, no lock needed) or, for an abandoned heap, under its lock. Others
 //!   read them to recognise a double free.
 
 mod bits;
 mod free_list;
+mod hardened;
 mod pages;
 mod remote;
 #[cfg(feature = "invariants")]
 mod walk;
 
 pub(crate) use free_list::FreeFault;
+pub(crate) use hardened::Taken;
 pub(crate) use remote::RemoteStack;
 
 use crate::heap::Heap;
@@ -147,10 +150,10 @@ impl Slab {
         }
     }
 
-    /// The heap it belongs to, without the tag.
+    /// The heap it belongs to, without the tags.
     #[inline]
     pub(crate) fn heap(&self) -> *mut Heap {
-        self.owner.load(Ordering::Relaxed).map_addr(|a| a & !FULL)
+        self.owner.load(Ordering::Relaxed).map_addr(|a| a & !(FULL | hardened::HARD))
     }
 
     /// Whether it is tagged [`FULL`].
@@ -161,8 +164,8 @@ impl Slab {
 
     /// Sets or clears the [`FULL`] tag; by the owner under its lock.
     pub(crate) fn set_full(&self, full: bool) {
-        let heap = self.heap();
-        self.owner.store(heap.map_addr(|a| if full { a | FULL } else { a }), Ordering::Relaxed);
+        let owner = self.owner.load(Ordering::Relaxed);
+        self.owner.store(owner.map_addr(|a| if full { a | FULL } else { a & !FULL }), Ordering::Relaxed);
     }
 
     #[inline]

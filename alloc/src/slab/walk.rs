@@ -37,6 +37,9 @@ impl Slab {
                 self.start
             );
         }
+        if self.is_hardened() {
+            self.check_dead();
+        }
         let unannounced = self.unannounced.get();
         assert!(unannounced >= 0, "slab {:#x}: {unannounced} words collected but not announced", self.start);
         assert_eq!(self.strays(), 0, "slab {:#x}: next blocks that are not free", self.start);

@@ -1,7 +1,7 @@
 //! A futex lock of one word.
 //!
 //! Zone: cold and control. Never taken on the fast path. The documented order, outermost first:
-//! fork → disturbance → first use → shared heap → registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
+//! fork → disturbance → mode, guarded blocks → first use → shared heap → registry → heap → arena → metadata. A thread takes a later lock while holding an earlier one, never the other way
 //! round; fork takes all of them in this order.
 
 use crate::sys::futex;
@@ -106,6 +106,16 @@ impl<T> Lock<T> {
     pub unsafe fn peek(&self) -> &T {
         // SAFETY: the caller holds the lock.
         unsafe { &*self.value.get() }
+    }
+
+    /// The value, for changing, without a guard.
+    ///
+    /// # Safety
+    /// * As for [`Lock::peek`], and no other reference to the value is alive.
+    #[expect(clippy::mut_from_ref, reason = "the lock, which the caller holds, is what makes it exclusive")]
+    pub unsafe fn peek_mut(&self) -> &mut T {
+        // SAFETY: the caller holds the lock.
+        unsafe { &mut *self.value.get() }
     }
 
     /// Makes the lock free whatever it was. For the child after fork, where no other thread exists.

@@ -33,6 +33,12 @@ pub fn wake(word: &AtomicU32, n: u32) {
     unsafe { syscall(libc::SYS_futex, [word.as_ptr().addr(), op, n as usize, 0, 0, 0]) };
 }
 
+/// The kernel's id of this thread.
+pub fn thread_id() -> u32 {
+    // SAFETY: no arguments, no side effects.
+    unsafe { syscall(libc::SYS_gettid, [0; 6]) as u32 }
+}
+
 /// The kernel's id of this process.
 pub fn process_id() -> u32 {
     // SAFETY: no arguments, no side effects.

@@ -146,6 +146,16 @@ pub fn is_mapped(addr: usize, len: usize) -> bool {
     unsafe { syscall(libc::SYS_mincore, [first, pages * page_bytes(), out, 0, 0, 0]) == 0 }
 }
 
+/// Whether the eight bytes at `addr` can be read: what is mapped may be inaccessible, as guard pages are.
+#[must_use]
+pub fn is_readable(addr: usize) -> bool {
+    // The kernel reads the set before it looks at what is to be done with it, and that is nothing it knows.
+    let nothing = usize::MAX;
+    // SAFETY: rt_sigprocmask(2) only reads the eight bytes, or refuses to, and changes nothing.
+    let answer = unsafe { syscall(libc::SYS_rt_sigprocmask, [nothing, addr, 0, 8, 0, 0]) };
+    answer != -(libc::EFAULT as isize)
+}
+
 /// Sets bit 0 of one byte of `out` for each page from `addr`, page-aligned, that is in memory (mincore(2)); `false` if there is a hole.
 #[cfg(feature = "invariants")]
 pub fn residency(addr: usize, out: &mut [u8]) -> bool {

@@ -11,6 +11,8 @@ pub mod mm;
 pub mod numa;
 pub mod proc;
 mod raw;
+pub mod signal;
+pub mod stack;
 pub mod uffd;
 
 /// A Linux error number (positive), as in errno(3).

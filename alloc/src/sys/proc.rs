@@ -30,6 +30,50 @@ pub fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
     result
 }
 
+/// Calls `f` with each line of `path`, without its end, as long as it answers `true`; a line longer than `buf` comes in pieces.
+pub fn for_each_line(path: &CStr, buf: &mut [u8], f: &mut dyn FnMut(&[u8]) -> bool) {
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    let at = libc::AT_FDCWD as usize;
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    let opened = unsafe { syscall(libc::SYS_openat, [at, path.as_ptr().addr(), flags, 0, 0, 0]) };
+    let Ok(fd) = Errno::check(opened) else { return };
+    let (mut filled, mut more) = (0, true);
+    while more {
+        // SAFETY: the rest of `buf` is writable for its length.
+        let got = Errno::check(unsafe {
+            let rest = &mut buf[filled..];
+            syscall(libc::SYS_read, [fd, rest.as_mut_ptr().addr(), rest.len(), 0, 0, 0])
+        });
+        match got {
+            Err(Errno(libc::EINTR)) => continue,
+            Ok(n) if n > 0 => filled += n,
+            _ => break,
+        }
+        let mut start = 0;
+        while let Some(end) = buf[start..filled].iter().position(|&b| b == b'\n') {
+            more = more && f(&buf[start..start + end]);
+            start += end + 1;
+        }
+        if start == 0 && filled == buf.len() {
+            more = more && f(&buf[..filled]);
+            start = filled;
+        }
+        buf.copy_within(start..filled, 0);
+        filled -= start;
+    }
+    // SAFETY: `fd` was opened above and is known to nobody else.
+    unsafe { syscall(libc::SYS_close, [fd, 0, 0, 0, 0, 0]) };
+}
+
+/// Fills `bytes` with random ones that the kernel draws (getrandom(2)); `false` if it has none yet or a sandbox forbids it.
+#[must_use]
+pub fn random(bytes: &mut [u8]) -> bool {
+    let (at, len) = (bytes.as_mut_ptr().addr(), bytes.len());
+    // SAFETY: `bytes` is writable for its length.
+    let got = unsafe { syscall(libc::SYS_getrandom, [at, len, libc::GRND_NONBLOCK as usize, 0, 0, 0]) };
+    got == len as isize
+}
+
 /// Writes `bytes` to file descriptor 2, ignoring errors.
 pub fn write_err(bytes: &[u8]) {
     let mut rest = bytes;

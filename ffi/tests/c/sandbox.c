@@ -24,6 +24,7 @@ static const struct {
     {"madvise", SYS_madvise},
     {"mremap", SYS_mremap},
     {"getrandom", SYS_getrandom},
+    {"rt_sigaction", SYS_rt_sigaction},
     {"prctl", SYS_prctl},
     {"membarrier", SYS_membarrier},
 };

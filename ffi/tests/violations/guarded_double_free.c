@@ -1,0 +1,8 @@
+#include "crime.h"
+
+int main(void) {
+    char *p = block(SMALL);
+    free(p);
+    free(p);
+    return 0;
+}

@@ -1,0 +1,6 @@
+#include "crime.h"
+
+int main(void) {
+    free(block(SMALL) + 16);
+    return 0;
+}

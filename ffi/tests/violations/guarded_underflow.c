@@ -1,0 +1,7 @@
+#include "crime.h"
+
+int main(void) {
+    char *volatile p = block(4096);
+    p[-1] = 'x';
+    return 0;
+}
