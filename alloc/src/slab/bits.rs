@@ -13,7 +13,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
-const WARM_BYTES: u32 = 4096;
+const WARM_BYTES: u32 = 8192;
 
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
