@@ -9,8 +9,8 @@
 
 use super::pool::Pool;
 use crate::pagemap::{self, SLICE_BYTES};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes of an extent.
 pub const EXTENT_BYTES: usize = 1 << EXTENT_SHIFT;

@@ -22,6 +22,8 @@ pub(crate) use extent::{Extent, Kind, SLICES};
 pub use placement::{Placement, placement};
 pub use pool::Pool;
 pub(crate) use reserve::open_window;
+#[cfg(feature = "model")]
+pub(crate) use reserve::shrink_arenas;
 pub(crate) use runs::{
     Run, give, grow_in_place, lock_for_fork, map_afresh, purge_all, reset_after_fork, take, unlock_after_fork,
 };

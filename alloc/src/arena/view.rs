@@ -3,8 +3,8 @@
 use super::extent::{self, EXTENT_BYTES, Kind};
 use super::pool::Pool;
 use super::reserve;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sys::numa::NodeMask;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 static LIVE_EXTENTS: AtomicUsize = AtomicUsize::new(0);
 static HOOK: AtomicUsize = AtomicUsize::new(0);

@@ -13,6 +13,8 @@ mod census;
 mod extents;
 pub(crate) mod foreign;
 mod large;
+#[cfg(feature = "model")]
+pub(crate) mod model;
 mod purge;
 mod refill;
 mod release;
@@ -35,9 +37,9 @@ use crate::arena::Pool;
 use crate::class::CLASSES;
 use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicBool, AtomicPtr};
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr};
 
 /// A heap's slabs of one pool.
 #[repr(C)]

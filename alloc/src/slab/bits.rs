@@ -5,9 +5,9 @@ use crate::class::{class_bytes, slab_slices};
 use crate::heap::Heap;
 use crate::meta;
 use crate::pagemap::{self, SLICE_BYTES};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)

@@ -1,4 +1,5 @@
 //! Our own lock: the heap cannot use one that allocates, spins for ever, or survives a fork locked.
 
+pub(crate) mod atomic;
 mod lock;
 pub use lock::{Guard, Lock};
