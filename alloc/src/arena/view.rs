@@ -44,21 +44,26 @@ pub struct ArenaView {
     pub policy: Option<(u32, NodeMask)>,
 }
 
-/// The extent with this index as it is now, if it is handed out.
+/// The extent with this index as it is now, if it is handed out. All of it is of the life whose birth it bears: whoever finds the same birth
+/// later may act on the pool and the slices.
 #[must_use]
 pub fn extent_view(index: u32) -> Option<ExtentView> {
     let record = extent::at(index as usize);
-    if record.kind() == Kind::Free {
-        return None;
+    while record.kind() != Kind::Free {
+        let birth = record.birth();
+        let view = ExtentView {
+            index,
+            base: extent::base_of(index as usize),
+            pool: Pool::from_number(record.pool()),
+            live: record.live(),
+            birth,
+            emptied: record.emptied(),
+        };
+        if record.is_still(birth) {
+            return Some(view);
+        }
     }
-    Some(ExtentView {
-        index,
-        base: extent::base_of(index as usize),
-        pool: Pool::from_number(record.pool()),
-        live: record.live(),
-        birth: record.birth(),
-        emptied: record.emptied(),
-    })
+    None
 }
 
 /// Calls `f` for every extent that is handed out, in address order within an arena. Lock-free: extents change under it, and `birth`

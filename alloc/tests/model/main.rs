@@ -10,6 +10,7 @@
 mod abandon;
 mod double;
 mod explore;
+mod extents;
 mod fork;
 mod remote;
 mod walkers;
