@@ -3,14 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::{Config, Runner};
+use shuttle::{Config, MaxSteps, Runner};
 
 use crate::world;
 
 /// The same orders each time, so that a run that fails fails again; `SHUTTLE_RANDOM_SEED` chooses others.
 const SEED: u64 = 0x7e44_ace5;
 /// Runs in random order, and as many again, in halves, with few changes of priority; `MODEL_ROUNDS` sets another number.
-const ROUNDS: usize = 3000;
+const ROUNDS: usize = 6000;
 
 /// The heap is one for the process, so the models take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -39,6 +39,8 @@ fn run(scheduler: impl Scheduler + 'static, model: fn()) {
     // Frames of an unoptimised build.
     config.stack_size = 512 << 10;
     config.silence_warnings = true;
+    // A run takes some hundred steps; one that takes so many hangs.
+    config.max_steps = MaxSteps::FailAfter(50_000);
     Runner::new(scheduler, config).run(move || {
         world::begin();
         model();
