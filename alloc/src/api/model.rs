@@ -1,6 +1,6 @@
 //! What a model needs beside the ordinary functions (feature `model`): see [`crate::model`].
 
-use crate::{arena, heap, meta, pagemap};
+use crate::{arena, heap, meta};
 use core::ptr;
 
 /// Ends the present thread of a model: its heap is abandoned, as when a thread of the system ends.
@@ -56,13 +56,7 @@ pub unsafe fn start_over(arena: usize) {
         arena::reset_after_fork();
         heap::reset_after_fork(ptr::null_mut());
         heap::model::forget_all();
-    }
-    let mut left = Vec::new();
-    arena::for_each_extent(&mut |view| left.push(view));
-    for view in left {
-        pagemap::set(view.base, arena::SLICES, ptr::null_mut());
-        // SAFETY: passed on from the caller.
-        unsafe { arena::give(arena::Run { index: view.index as usize, extents: 1, zero: false }) };
+        arena::model::free_all();
     }
     arena::purge_all();
 }

@@ -160,6 +160,13 @@ impl Extent {
         self.kind.store(kind as u8, Ordering::Release);
     }
 
+    /// Makes the extent free, whatever it was in use for.
+    #[cfg(feature = "model")]
+    pub(super) fn end(&self) {
+        self.live.store(0, Ordering::Relaxed);
+        self.kind.store(Kind::Free as u8, Ordering::Release);
+    }
+
     /// Takes the extent back. Under the arena lock.
     pub(super) fn take_back(&self) {
         debug_assert_ne!(self.kind(), Kind::Free);

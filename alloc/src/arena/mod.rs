@@ -7,6 +7,8 @@
 //! the views and sets the [`pressure`] flags; neither calls the other.
 
 pub(crate) mod extent;
+#[cfg(feature = "model")]
+pub(crate) mod model;
 pub(crate) mod placement;
 pub mod pool;
 pub mod pressure;

@@ -108,6 +108,12 @@ pub fn live_extent_bytes() -> usize {
     LIVE_EXTENTS.load(Ordering::Relaxed) * EXTENT_BYTES
 }
 
+/// How many extents are handed out.
+#[cfg(feature = "model")]
+pub(super) fn live_extents() -> usize {
+    LIVE_EXTENTS.load(Ordering::Relaxed)
+}
+
 pub(super) fn count_live(change: isize) {
     LIVE_EXTENTS.fetch_add(change as usize, Ordering::Relaxed);
 }

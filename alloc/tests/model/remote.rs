@@ -61,3 +61,20 @@ fn the_last_free_may_be_anybodys() {
         join(threads);
     });
 }
+
+/// Two slabs wait to be drained, and the first is pushed again meanwhile.
+#[test]
+fn a_drain_loses_none_of_the_slabs_it_has_taken() {
+    explore(|| {
+        let small: Vec<usize> = quietly(|| (0..128).map(|_| malloc(SMALL)).collect());
+        let (first, second, big) = (small[0], small[64], quietly(|| malloc(BIG)));
+        quietly(|| small.into_iter().filter(|block| ![first, second].contains(block)).for_each(free));
+        // The stack: the slab of small blocks above that of big ones.
+        join([spawn(move || quietly(|| [big, first].into_iter().for_each(free)))]);
+        let again = spawn(move || free(second));
+        // A class without a slab: its refill drains.
+        let block = malloc(64);
+        free(block);
+        join([again]);
+    });
+}
