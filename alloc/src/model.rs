@@ -5,6 +5,8 @@
 //! the thread slot, sleeping on a lock, the clock, the end of the process. [`install`] hangs its [`Hooks`] in; without any, in the tests
 //! that are no models, everything is as in an ordinary build.
 //!
+//! A model may also give a load an older value than the word holds, as weakly ordered memory does.
+//!
 //! What calls the hooks: `sync::atomic` (every atomic operation of the protocols), `sync::Lock`, `arch::slot`, `meta` (blocks given
 //! back), `sys::futex` (time), `sys::proc` (death).
 
@@ -16,6 +18,19 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 pub struct Hooks {
     /// Before each atomic operation on the word at this address, and before each attempt to take or release a lock there.
     pub step: fn(usize),
+    /// What a load gives of the word at `addr`, which now holds `word`: that, or an older value that the ordering and what the thread has seen
+    /// allow. With `latest`, of a compare-exchange that fails: that.
+    pub load: fn(addr: usize, word: u64, order: Ordering, latest: bool) -> u64,
+    /// The word at `addr` holds `old` and is going to hold `new`.
+    pub store: fn(addr: usize, old: u64, new: u64, order: Ordering),
+    /// The same by an operation that read `old` itself.
+    pub update: fn(addr: usize, old: u64, new: u64, order: Ordering),
+    /// A fence.
+    pub fence: fn(order: Ordering),
+    /// The lock at this address was taken.
+    pub locked: fn(addr: usize),
+    /// The lock at this address is about to be released.
+    pub unlocking: fn(addr: usize),
     /// The lock that was to be taken is held: another thread must run.
     pub blocked: fn(),
     /// The present thread's slot; null until it has a heap.
@@ -41,14 +56,6 @@ pub fn install(hooks: &'static Hooks) {
 pub(crate) fn hooks() -> Option<&'static Hooks> {
     // SAFETY: what is stored comes from a reference that lives for ever.
     unsafe { HOOKS.load(Ordering::Acquire).as_ref() }
-}
-
-/// Another thread may come in here, before the present one touches the word at `addr`.
-#[inline]
-pub(crate) fn step(addr: usize) {
-    if let Some(hooks) = hooks() {
-        (hooks.step)(addr);
-    }
 }
 
 /// The model's clock in ms, if a model runs.

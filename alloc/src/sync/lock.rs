@@ -42,6 +42,7 @@ impl<T> Lock<T> {
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.step();
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.note_locked();
         Some(Guard { lock: self })
     }
 
@@ -52,6 +53,7 @@ impl<T> Lock<T> {
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.acquire_slow();
         }
+        self.note_locked();
     }
 
     #[cold]
@@ -104,6 +106,10 @@ impl<T> Lock<T> {
     #[inline]
     pub unsafe fn release(&self) {
         self.step();
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.unlocking)(self.word.as_ptr().addr());
+        }
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             futex::wake(&self.word, 1);
         }
@@ -113,7 +119,18 @@ impl<T> Lock<T> {
     #[inline(always)]
     fn step(&self) {
         #[cfg(feature = "model")]
-        crate::model::step(self.word.as_ptr().addr());
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.step)(self.word.as_ptr().addr());
+        }
+    }
+
+    /// Tells a model that the lock was taken; nothing otherwise.
+    #[inline(always)]
+    fn note_locked(&self) {
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.locked)(self.word.as_ptr().addr());
+        }
     }
 
     /// The value, without taking the lock.

@@ -2,4 +2,6 @@
 
 pub(crate) mod atomic;
 mod lock;
+#[cfg(feature = "model")]
+mod modelled;
 pub use lock::{Guard, Lock};

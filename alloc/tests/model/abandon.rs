@@ -1,8 +1,7 @@
 //! Threads that end while others free their blocks, and threads that take over what they leave.
 
 use crate::explore::explore;
-use crate::world::{free, join, malloc, quietly, spawn};
-use shuttle::sync::mpsc::channel;
+use crate::world::{channel, free, join, malloc, quietly, spawn};
 
 const BIG: usize = 8192;
 /// Sixteen blocks a slab, a slab an extent: what makes a heap grow, and sweep before it does.
@@ -15,10 +14,10 @@ fn a_heap_that_is_left_is_taken_over_or_emptied_whoever_frees_into_it() {
         let (send, receive) = channel();
         let owner = spawn(move || {
             let blocks: [usize; 4] = quietly(|| std::array::from_fn(|_| malloc(BIG)));
-            send.send(blocks).unwrap();
+            send.send(blocks);
             free(blocks[3]);
         });
-        let blocks = receive.recv().unwrap();
+        let blocks = receive.receive();
         let first = spawn(move || free(blocks[0]));
         let second = spawn(move || {
             free(blocks[1]);
@@ -39,8 +38,8 @@ fn a_heap_has_one_thread_at_a_time() {
         let blocks: Vec<usize> = (0..2)
             .map(|_| {
                 let (send, receive) = channel();
-                join([spawn(move || send.send(quietly(|| malloc(BIG))).unwrap())]);
-                receive.recv().unwrap()
+                join([spawn(move || send.send(quietly(|| malloc(BIG))))]);
+                receive.receive()
             })
             .collect();
         let takers = [(); 3].map(|()| {
@@ -62,9 +61,9 @@ fn a_heap_that_grows_sweeps_those_that_nobody_has() {
         let (send, receive) = channel();
         let owner = spawn(move || {
             let blocks: [usize; 2] = quietly(|| std::array::from_fn(|_| malloc(BIG)));
-            send.send(blocks).unwrap();
+            send.send(blocks);
         });
-        let [first, second] = receive.recv().unwrap();
+        let [first, second] = receive.receive();
         let frees = spawn(move || free(first));
         let takes = spawn(move || {
             let block = malloc(BIG);

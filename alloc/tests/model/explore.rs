@@ -10,7 +10,7 @@ use crate::world;
 /// The same orders each time, so that a run that fails fails again; `SHUTTLE_RANDOM_SEED` chooses others.
 const SEED: u64 = 0x7e44_ace5;
 /// Runs in random order, and as many again, in halves, with few changes of priority; `MODEL_ROUNDS` sets another number.
-const ROUNDS: usize = 6000;
+const ROUNDS: usize = 4000;
 
 /// The heap is one for the process, so the models take turns.
 static TURN: Mutex<()> = Mutex::new(());

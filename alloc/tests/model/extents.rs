@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use crate::explore::explore;
-use crate::world::{free, join, malloc, malloc_in, quietly, realloc, spawn};
+use crate::world::{Thread, free, join, malloc, malloc_in, quietly, realloc, spawn};
 use terrace::arena::{self, EXTENT_BYTES, ExtentView, Pool};
 
 const BIG: usize = 8192;
@@ -43,7 +43,7 @@ impl Lives {
 }
 
 /// A thread that looks at every extent twice, and what it has seen.
-fn look() -> (shuttle::thread::JoinHandle<()>, Arc<Mutex<Vec<ExtentView>>>) {
+fn look() -> (Thread, Arc<Mutex<Vec<ExtentView>>>) {
     let seen: Arc<Mutex<Vec<ExtentView>>> = Arc::default();
     let looked = seen.clone();
     let looks = spawn(move || {

@@ -12,6 +12,7 @@ mod double;
 mod explore;
 mod extents;
 mod fork;
+mod memory;
 mod remote;
 mod walkers;
 mod world;

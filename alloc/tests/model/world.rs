@@ -11,9 +11,14 @@ use std::ptr;
 use std::time::Duration;
 
 use shuttle::current::me;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::mpsc;
+use std::sync::atomic::Ordering;
 use terrace::arena::Pool;
 use terrace::model::{self, Died, Hooks};
 use terrace::{model_driver as driver, raw};
+
+use crate::memory::{Memory, View};
 
 /// Bytes of an arena: 32 extents, few enough to look at each.
 const ARENA: usize = 64 << 20;
@@ -25,6 +30,8 @@ const THREADS: usize = 8;
 const POISON: u8 = 0xdb;
 
 struct World {
+    /// What the words of the heap have held, and who knows; only if this run plays weakly ordered memory.
+    memory: Option<Memory>,
     /// The thread slot of each thread, by its number.
     slots: [Cell<*mut c_void>; THREADS],
     /// The heap each thread has.
@@ -44,6 +51,7 @@ struct World {
 thread_local! {
     static WORLD: RefCell<World> = const {
         RefCell::new(World {
+            memory: None,
             slots: [const { Cell::new(ptr::null_mut()) }; THREADS],
             heaps: BTreeMap::new(),
             gone: Vec::new(),
@@ -55,7 +63,8 @@ thread_local! {
     };
 }
 
-pub(crate) static HOOKS: Hooks = Hooks { step, blocked, slot, gone };
+pub(crate) static HOOKS: Hooks =
+    Hooks { step, load, store, update, fence, locked, unlocking, blocked, slot, gone };
 
 /// What ends a thread that a fork has left behind.
 struct Vanished;
@@ -80,6 +89,46 @@ fn step(addr: usize) {
     }
     let stale = with(|world| world.gone.iter().any(|&(start, bytes)| addr.wrapping_sub(start) < bytes));
     assert!(!stale, "a thread touches a slab's header after it was given back");
+}
+
+/// Tells the memory, if there is one, what the present thread does.
+fn remember<R>(f: impl FnOnce(&mut Memory, usize) -> R) -> Option<R> {
+    with(|world| world.memory.as_mut().map(|memory| f(memory, this_thread())))
+}
+
+fn load(addr: usize, word: u64, order: Ordering, latest: bool) -> u64 {
+    // Who looks from outside sees what is, and so does who only lets go of locks.
+    let latest = latest || std::thread::panicking() || with(|world| world.quiet > 0);
+    remember(|memory, thread| memory.load(thread, addr, word, order, latest)).unwrap_or(word)
+}
+
+fn store(addr: usize, old: u64, new: u64, order: Ordering) {
+    remember(|memory, thread| memory.store(thread, addr, old, new, order));
+}
+
+fn update(addr: usize, old: u64, new: u64, order: Ordering) {
+    remember(|memory, thread| memory.update(thread, addr, old, new, order));
+}
+
+fn fence(order: Ordering) {
+    remember(|memory, thread| memory.fence(thread, order));
+}
+
+fn locked(lock: usize) {
+    remember(|memory, thread| memory.locked(thread, lock));
+}
+
+fn unlocking(lock: usize) {
+    remember(|memory, thread| memory.unlocking(thread, lock));
+}
+
+/// What the present thread has seen.
+fn view() -> View {
+    remember(|memory, thread| memory.view_of(thread)).unwrap_or_default()
+}
+
+fn learn(view: &View) {
+    remember(|memory, thread| memory.learn(thread, view));
 }
 
 fn blocked() {
@@ -108,6 +157,7 @@ fn gone(addr: usize, bytes: usize) {
 /// Begins a run: an empty heap, nobody there but the present thread.
 pub(crate) fn begin() {
     with(|world| {
+        world.memory = None;
         world.slots.iter().for_each(|slot| slot.set(ptr::null_mut()));
         world.heaps.clear();
         world.gone.clear();
@@ -116,6 +166,9 @@ pub(crate) fn begin() {
     });
     // SAFETY: the threads of the run before have ended, or will never go on; this one has not begun.
     quietly(|| unsafe { driver::start_over(ARENA) });
+    // One order of steps in two is run with loads that may be out of date.
+    let weak = thread_rng().gen_range(0..2u32) == 0;
+    with(|world| world.memory = weak.then(Memory::default));
 }
 
 /// Ends a run: every block was freed, so everything must have gone back to where it came from.
@@ -141,8 +194,10 @@ pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Starts a thread, whose heap is abandoned when it ends, as it is for a thread of the system.
-pub(crate) fn spawn(f: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinHandle<()> {
+pub(crate) fn spawn(f: impl FnOnce() + Send + 'static) -> Thread {
+    let before = view();
     shuttle::thread::spawn(move || {
+        learn(&before);
         let whole = AssertUnwindSafe(|| {
             vanish_if_left_behind();
             f();
@@ -153,12 +208,39 @@ pub(crate) fn spawn(f: impl FnOnce() + Send + 'static) -> shuttle::thread::JoinH
         {
             resume_unwind(end);
         }
+        view()
     })
 }
 
+/// A thread, and what it has seen when it ends.
+pub(crate) type Thread = shuttle::thread::JoinHandle<View>;
+
+/// A channel, over which whoever receives learns what the sender has seen.
+pub(crate) fn channel<T: Send + 'static>() -> (Sender<T>, Receiver<T>) {
+    let (send, receive) = mpsc::channel();
+    (Sender(send), Receiver(receive))
+}
+
+pub(crate) struct Sender<T>(mpsc::Sender<(T, View)>);
+pub(crate) struct Receiver<T>(mpsc::Receiver<(T, View)>);
+
+impl<T> Sender<T> {
+    pub(crate) fn send(&self, what: T) {
+        assert!(self.0.send((what, view())).is_ok(), "nobody receives");
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(crate) fn receive(&self) -> T {
+        let (what, view) = self.0.recv().expect("nobody sends");
+        learn(&view);
+        what
+    }
+}
+
 /// Waits for threads to end.
-pub(crate) fn join(threads: impl IntoIterator<Item = shuttle::thread::JoinHandle<()>>) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+pub(crate) fn join(threads: impl IntoIterator<Item = Thread>) {
+    threads.into_iter().for_each(|thread| learn(&thread.join().expect("a thread of the model failed")));
 }
 
 /// Gives up the present thread's heap.
@@ -169,7 +251,11 @@ pub(crate) fn end_thread() {
 
 /// Forks: from here on the present thread is the only one.
 pub(crate) fn fork() {
-    driver::fork(|| with(|world| world.survivor = Some(this_thread())));
+    driver::fork(|| {
+        with(|world| world.survivor = Some(this_thread()));
+        // The child has the memory as it was, all of it.
+        remember(Memory::see_all);
+    });
     with(|world| world.heaps.retain(|&thread, _| thread == this_thread()));
 }
 
@@ -196,7 +282,14 @@ pub(crate) fn malloc_in(pool: Pool, size: usize) -> usize {
         assert!(before.is_none_or(|(&start, &bytes)| start + bytes <= addr), "a block was handed out twice");
         world.live.insert(addr, size);
     });
+    use_block(addr);
     addr
+}
+
+/// Uses a block, as its owner does all the time.
+fn use_block(addr: usize) {
+    let seen = remember(|memory, thread| memory.use_block(thread, addr));
+    assert_ne!(seen, Some(false), "a block is handed on, but what was done with it before is not known yet");
 }
 
 /// As [`malloc_in`] for ordinary blocks.
@@ -206,6 +299,7 @@ pub(crate) fn malloc(size: usize) -> usize {
 
 /// Takes a block out of the book and frees it.
 pub(crate) fn free(addr: usize) {
+    use_block(addr);
     forget(addr);
     free_again(addr);
     check_owner();
