@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 
 use crate::world;
@@ -15,7 +15,7 @@ const ROUNDS: usize = 4000;
 /// The heap is one for the process, so the models take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Runs `model` in many orders; panics in the first that breaks it, after printing the order.
+/// Runs `model` in many orders; panics in the first that breaks it, after printing the order, which `MODEL_REPLAY` repeats.
 ///
 /// Three kinds of orders: any thread at every step (finds what needs many switches in a row), and PCT's, in which a thread runs until a
 /// random step takes its priority away (finds what needs two or three switches at the right places, however long the way there is).
@@ -28,6 +28,10 @@ pub(crate) fn explore(model: fn()) {
     };
     // A first run opens the window and grows the first arena, which later ones find.
     run(RandomScheduler::new_from_seed(SEED, 1), model);
+    if let Ok(order) = std::env::var("MODEL_REPLAY") {
+        run(ReplayScheduler::new_from_encoded(order.trim()), model);
+        return;
+    }
     run(RandomScheduler::new_from_seed(SEED, rounds), model);
     for depth in [3, 4] {
         run(PctScheduler::new_from_seed(SEED, depth, rounds / 2), model);
