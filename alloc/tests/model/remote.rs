@@ -78,3 +78,24 @@ fn a_drain_loses_none_of_the_slabs_it_has_taken() {
         join([again]);
     });
 }
+
+/// Two slabs, both found full, and nobody but strangers to free their blocks: what they push at once the owner must find, and list.
+#[test]
+fn slabs_that_only_others_free_into_are_found_by_their_owner() {
+    explore(|| {
+        let fill =
+            |size: usize, blocks: usize| quietly(|| (0..blocks).map(|_| malloc(size)).collect::<Vec<_>>());
+        // One block more than a slab has.
+        let (big, half) = (fill(BIG, 9), fill(BIG / 2, 17));
+        let threads = [&big, &half].map(|blocks| {
+            let mine = [blocks[0], blocks[1]];
+            spawn(move || mine.into_iter().for_each(free))
+        });
+        // Classes without a slab: their refill drains.
+        let blocks = [64, 80, 96].map(malloc);
+        join(threads);
+        let rest: Vec<usize> = big[2..8].iter().chain(&half[2..16]).copied().collect();
+        join([spawn(move || quietly(|| rest.into_iter().for_each(free)))]);
+        blocks.into_iter().chain([big[8], half[16]]).for_each(free);
+    });
+}
