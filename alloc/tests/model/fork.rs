@@ -1,7 +1,7 @@
 //! Fork: the other threads are gone in the middle of a step, and what they had begun must be finished or undone.
 
 use crate::explore::explore;
-use crate::world::{self, forget, free, malloc, quietly, spawn};
+use crate::world::{self, free, join, malloc, quietly, spawn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use terrace::model_driver::is_live;
@@ -42,9 +42,46 @@ fn a_child_finishes_what_threads_that_are_gone_had_begun() {
                 }
             }
         }
+        // What the child's own threads do goes on from there.
+        let last = blocks[7];
+        join([spawn(move || free(last))]);
         let block = malloc(BIG);
         free(block);
-        forget(blocks[7]);
-        world::wild_free(blocks[7]);
+    });
+}
+
+/// A slab found full, all of whose blocks strangers free, the last of them perhaps between announcing and pushing.
+#[test]
+fn a_child_lists_a_full_slab_whose_push_was_cut_short() {
+    explore(|| {
+        let blocks: Vec<usize> = quietly(|| (0..9).map(|_| malloc(BIG)).collect());
+        for mine in [blocks[..1].to_vec(), blocks[1..8].to_vec()] {
+            spawn(move || mine.into_iter().for_each(free));
+        }
+        shuttle::thread::yield_now();
+        world::fork();
+        for &block in &blocks[..8] {
+            if quietly(|| is_live(world::at(block))) {
+                // Whoever had it in hand or not: it is the child's to free.
+                world::forget_if_known(block);
+                world::wild_free(block);
+            }
+        }
+        free(blocks[8]);
+    });
+}
+
+/// The slab that a thread was freeing into is gone when the fork comes, and only its note of it is left.
+#[test]
+fn a_child_touches_no_slab_that_was_gone_before() {
+    explore(|| {
+        let block = quietly(|| malloc(BIG));
+        spawn(move || free(block));
+        terrace::raw::trim();
+        world::fork();
+        if quietly(|| is_live(world::at(block))) {
+            world::forget_if_known(block);
+            world::wild_free(block);
+        }
     });
 }

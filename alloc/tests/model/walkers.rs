@@ -24,3 +24,19 @@ fn whoever_walks_the_heaps_finds_them_whole() {
         join([walker, frees]);
     });
 }
+
+/// Extents pass from heap to heap under the statistics, which must not look at one heap's slabs with another's lock.
+#[test]
+fn an_extent_that_changes_hands_is_counted_under_its_owners_lock() {
+    explore(|| {
+        let lives = [(); 2].map(|()| {
+            spawn(|| {
+                let block = malloc(BIG);
+                free(block);
+            })
+        });
+        let stats = terrace::raw::heap_stats();
+        assert!(stats.live_blocks <= 2, "{} blocks of at most 2", stats.live_blocks);
+        join(lives);
+    });
+}

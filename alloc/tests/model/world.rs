@@ -40,8 +40,10 @@ struct World {
     gone: Vec<(usize, usize)>,
     /// Blocks in the application's hands: address and length.
     live: BTreeMap<usize, usize>,
-    /// The one thread that is left after a fork.
-    survivor: Option<usize>,
+    /// How many threads were started.
+    threads: usize,
+    /// The one thread that is left after a fork, and how many there were then: they have gone.
+    survivor: Option<(usize, usize)>,
     /// Whether the heap is no longer to be checked.
     written_off: bool,
     /// How many calls of [`quietly`] the present thread is in.
@@ -56,6 +58,7 @@ thread_local! {
             heaps: BTreeMap::new(),
             gone: Vec::new(),
             live: BTreeMap::new(),
+            threads: 0,
             survivor: None,
             written_off: false,
             quiet: 0,
@@ -138,7 +141,9 @@ fn blocked() {
 }
 
 fn vanish_if_left_behind() {
-    if with(|world| world.survivor.is_some_and(|survivor| survivor != this_thread())) {
+    let this = this_thread();
+    let gone = |(survivor, last)| this != survivor && this <= last;
+    if with(|world| world.survivor.is_some_and(gone)) {
         // Every lock was the forking thread's, so there is nothing that unwinding would release.
         resume_unwind(Box::new(Vanished));
     }
@@ -162,6 +167,7 @@ pub(crate) fn begin() {
         world.heaps.clear();
         world.gone.clear();
         world.live.clear();
+        world.threads = 0;
         (world.survivor, world.quiet, world.written_off) = (None, 0, false);
     });
     // SAFETY: the threads of the run before have ended, or will never go on; this one has not begun.
@@ -196,6 +202,7 @@ pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> R {
 /// Starts a thread, whose heap is abandoned when it ends, as it is for a thread of the system.
 pub(crate) fn spawn(f: impl FnOnce() + Send + 'static) -> Thread {
     let before = view();
+    with(|world| world.threads += 1);
     shuttle::thread::spawn(move || {
         learn(&before);
         let whole = AssertUnwindSafe(|| {
@@ -252,7 +259,7 @@ pub(crate) fn end_thread() {
 /// Forks: from here on the present thread is the only one.
 pub(crate) fn fork() {
     driver::fork(|| {
-        with(|world| world.survivor = Some(this_thread()));
+        with(|world| world.survivor = Some((this_thread(), world.threads)));
         // The child has the memory as it was, all of it.
         remember(Memory::see_all);
     });
@@ -309,6 +316,11 @@ pub(crate) fn free(addr: usize) {
 pub(crate) fn forget(addr: usize) {
     let known = with(|world| world.live.remove(&addr)).is_some();
     assert!(known, "the model frees what it does not hold");
+}
+
+/// Takes a block out of the book that a thread which is gone may have taken out before.
+pub(crate) fn forget_if_known(addr: usize) {
+    with(|world| world.live.remove(&addr));
 }
 
 /// Frees an address that is in no book.
