@@ -18,6 +18,7 @@ test: build
 	LAB_CRASH_RETRIES=2 $(CARGO) test --workspace --exclude terrace-demo
 	LAB_CRASH_RETRIES=2 LAB_JOBS=1 $(CARGO) test -p terrace-demo -- --test-threads=1
 	$(CARGO) test -p terrace --features invariants --test invariants
+	$(CARGO) test -p terrace --profile models --features model --test model
 
 # Terrace beside other mallocs: everything in about half an hour, or the same with less work in a few minutes.
 # Tables, charts and single runs are left in target/bench.

@@ -31,6 +31,8 @@ pub mod control;
 mod heap;
 pub mod heat;
 pub mod meta;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod mover;
 pub mod pagemap;
 pub mod policy;
@@ -41,6 +43,8 @@ pub mod tier;
 
 pub use api::global::{Terrace, TierAlloc};
 pub use api::hint::{AdviseError, Hint, advise, node_of};
+#[cfg(feature = "model")]
+pub use api::model as model_driver;
 pub use api::raw;
 pub use heap::HeapStats;
 #[cfg(feature = "invariants")]

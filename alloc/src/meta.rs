@@ -130,6 +130,21 @@ pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
 /// # Safety
 /// * `block` came from [`take_zeroed`] with the same `bytes`, at most 6 KiB, and nobody writes to it again.
 pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize) {
+    #[cfg(feature = "model")]
+    if let Some(hooks) = crate::model::hooks() {
+        // Kept out of use, so that whoever touches it after this is found out, however late.
+        return (hooks.gone)(block.as_ptr().addr(), bytes);
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { HEADERS.lock().give(block, bytes) };
+}
+
+/// As [`give`], between two runs of a model, when nobody is left who could touch the block.
+///
+/// # Safety
+/// * As for [`give`].
+#[cfg(feature = "model")]
+pub(crate) unsafe fn recycle(block: NonNull<u8>, bytes: usize) {
     // SAFETY: passed on from the caller.
     unsafe { HEADERS.lock().give(block, bytes) };
 }

@@ -17,6 +17,9 @@ use crate::slab::Slab;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
+/// An entry of the map.
+type Entry = crate::sync::atomic::AtomicPtr<Slab>;
+
 /// Bytes of a slice, the smallest run of addresses a slab takes.
 pub const SLICE_BYTES: usize = 1 << SLICE_SHIFT;
 pub(crate) const SLICE_SHIFT: usize = 16;
@@ -24,12 +27,12 @@ pub(crate) const SLICE_SHIFT: usize = 16;
 static BASE: AtomicUsize = AtomicUsize::new(0);
 /// Zero until the window is open, so that every pointer is foreign before.
 static BYTES: AtomicUsize = AtomicUsize::new(0);
-static MAP: AtomicPtr<AtomicPtr<Slab>> = AtomicPtr::new(ptr::null_mut());
+static MAP: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
 /// Opens the window. Called once, by initialisation.
 ///
 /// `map` is zero-filled and has one entry for each slice of the window.
-pub(crate) fn open(base: usize, bytes: usize, map: *mut AtomicPtr<Slab>) {
+pub(crate) fn open(base: usize, bytes: usize, map: *mut Entry) {
     BASE.store(base, Ordering::Relaxed);
     MAP.store(map, Ordering::Relaxed);
     BYTES.store(bytes, Ordering::Release);
@@ -67,7 +70,7 @@ pub(crate) fn offset(addr: usize) -> Option<usize> {
 
 /// The entry for the slice at `off`, an offset inside the window.
 #[inline(always)]
-fn entry(off: usize) -> &'static AtomicPtr<Slab> {
+fn entry(off: usize) -> &'static Entry {
     debug_assert!(off < window_bytes());
     // SAFETY: the map has an entry for every slice of the window and `off` is inside it.
     unsafe { &*MAP.load(Ordering::Relaxed).add(off >> SLICE_SHIFT) }

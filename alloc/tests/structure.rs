@@ -9,7 +9,7 @@ use std::path::Path;
 use source::{Source, sources};
 
 /// The foundation, bottom up: each may use those above it in this list.
-const FOUNDATION: [&str; 8] = ["arch", "sys", "sync", "config", "meta", "pagemap", "class", "arena"];
+const FOUNDATION: [&str; 9] = ["model", "arch", "sys", "sync", "config", "meta", "pagemap", "class", "arena"];
 
 /// What stands on the foundation, and what else of the crate it may use. The two wings never name each other.
 const UPPER: [(&str, &[&str]); 8] = [
@@ -58,6 +58,20 @@ const FORBIDDEN: [(&str, &str); 13] = [
     ("println!", "takes a lock and allocates"),
     ("eprintln!", "takes a lock and allocates"),
     ("thread_local!", "a thread's first use may allocate; the slot is in arch"),
+];
+
+/// Modules whose protocols the models run: their atomics are the crate's own, which the models' scheduler sees.
+const MODELLED: [&str; 4] = ["pagemap", "arena", "slab", "heap"];
+
+/// Files of those that use `core`'s atomics all the same: what they hold is constant once it is published, or no part of a protocol.
+const UNSEEN: [(&str, &str); 7] = [
+    ("pagemap.rs", "where the window is"),
+    ("arena/reserve.rs", "where the arenas are"),
+    ("arena/placement.rs", "which nodes there are"),
+    ("arena/pressure.rs", "flags that may be seen late"),
+    ("heap/boot.rs", "whether first use is over"),
+    ("heap/thread.rs", "the thread key"),
+    ("heap/foreign.rs", "functions of libc"),
 ];
 
 const MOST_LINES: usize = 500;
@@ -112,6 +126,28 @@ fn one_door(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// The lines that name atomic types of `core`.
+fn core_atomics(source: &Source) -> Vec<usize> {
+    let lines: Vec<&str> = source.text.lines().collect();
+    let types = |line: &usize| !lines[line - 1].contains("sync::atomic::Ordering");
+    ["core::sync::atomic", "std::sync::atomic"]
+        .iter()
+        .flat_map(|name| source.words(name).filter(types))
+        .collect()
+}
+
+/// Every use of an atomic type that the models do not see.
+fn unseen(source: &Source) -> Vec<String> {
+    let excused = UNSEEN.iter().any(|(name, _)| *name == source.name);
+    if !MODELLED.contains(&source.module.as_str()) || excused {
+        return Vec::new();
+    }
+    let found = core_atomics(source).into_iter();
+    found
+        .map(|line| format!("{}:{line}: atomics of a protocol come from crate::sync::atomic", source.name))
+        .collect()
+}
+
 /// A file a stranger can take in: it says what it is, and it ends.
 fn readable(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
@@ -149,6 +185,10 @@ fn no_exception_outlives_its_reason() {
             .any(|(_, path)| path[0] == used && path.get(1).is_some_and(|name| name == item));
         assert!(needed, "{module} no longer uses {used}::{item}: take it out of POINTEES");
     }
+    for (name, _) in UNSEEN {
+        let needed = all.iter().any(|source| source.name == name && !core_atomics(source).is_empty());
+        assert!(needed, "{name} no longer uses core's atomics: take it out of UNSEEN");
+    }
 }
 
 #[test]
@@ -159,6 +199,11 @@ fn the_heaps_zones_stay_clear_of_std_and_of_locks_that_allocate() {
 #[test]
 fn system_calls_and_assembly_have_one_door() {
     check(one_door, false);
+}
+
+#[test]
+fn the_models_see_every_atomic_of_the_protocols() {
+    check(unseen, false);
 }
 
 #[test]
@@ -208,5 +253,9 @@ fn the_zone_rules_tell_names_from_parts_of_names() {
     }
     assert_eq!(one_door(&Source::of("heap.rs", "core::arch::asm!(\"\")")).len(), 1);
     assert_eq!(one_door(&Source::of("sys/raw.rs", "core::arch::asm!(\"\")")).len(), 0);
+    assert_eq!(unseen(&Source::of("slab/a.rs", "use core::sync::atomic::{AtomicU8, Ordering};")).len(), 1);
+    assert_eq!(unseen(&Source::of("slab/a.rs", "use core::sync::atomic;")).len(), 1);
+    assert_eq!(unseen(&Source::of("slab/a.rs", "use core::sync::atomic::Ordering;")).len(), 0);
+    assert_eq!(unseen(&Source::of("sync/a.rs", "use core::sync::atomic::AtomicU8;")).len(), 0);
     assert_eq!(readable(&Source::of("heap.rs", &"\n".repeat(501))).len(), 2);
 }

@@ -45,6 +45,12 @@ unsafe extern "C" {
 /// This thread's value.
 #[inline(always)]
 pub(crate) fn get() -> *mut c_void {
+    #[cfg(feature = "model")]
+    if let Some(hooks) = crate::model::hooks() {
+        // SAFETY: a model's slot lives as long as its thread, which is the present one.
+        let value = unsafe { &*(hooks.slot)() }.get();
+        return if value.is_null() { (&raw const EMPTY).cast_mut().cast() } else { value };
+    }
     let value: *mut c_void;
     // SAFETY: reads this thread's copy of an initialised, aligned word through its initial-exec offset.
     #[cfg(target_arch = "x86_64")]
@@ -74,6 +80,11 @@ pub(crate) fn get() -> *mut c_void {
 /// Sets this thread's value.
 #[inline]
 pub(crate) fn set(value: *mut c_void) {
+    #[cfg(feature = "model")]
+    if let Some(hooks) = crate::model::hooks() {
+        // SAFETY: as in `get`.
+        return unsafe { &*(hooks.slot)() }.set(value);
+    }
     // SAFETY: writes this thread's copy of an aligned word; no other thread reads it.
     #[cfg(target_arch = "x86_64")]
     unsafe {

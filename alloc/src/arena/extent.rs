@@ -4,13 +4,13 @@
 //! * `kind` is `Free` exactly while the arena may hand the extent out; it changes under the arena lock only.
 //! * `live` has a bit for every slice that holds application data; it changes under the lock of the heap that owns the
 //!   extent (slabs) or before the block is returned to the application (large).
-//! * `birth` changes every time the extent is handed out, so that a reader who looks at it before and after knows whether what it
-//!   learnt is about the same data.
+//! * `birth` changes every time the extent is handed out, so that a reader who looks at it before and after ([`Extent::is_still`]) knows
+//!   whether what it learnt is about the same data.
 
 use super::pool::Pool;
 use crate::pagemap::{self, SLICE_BYTES};
+use crate::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering, fence};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes of an extent.
 pub const EXTENT_BYTES: usize = 1 << EXTENT_SHIFT;
@@ -108,7 +108,16 @@ impl Extent {
     /// Which hand-out this is.
     #[inline]
     pub(crate) fn birth(&self) -> u32 {
-        self.birth.load(Ordering::Relaxed)
+        self.birth.load(Ordering::Acquire)
+    }
+
+    /// Whether everything that was read of the record since [`Extent::birth`] said `birth` is of that life.
+    ///
+    /// Whatever of the next life was read, [`Extent::hand_out`]'s fence was before it and the end of this one before that: then `kind` is
+    /// `Free`, or that of the next life, whose `birth` was stored before it.
+    pub(crate) fn is_still(&self, birth: u32) -> bool {
+        fence(Ordering::Acquire);
+        self.kind() != Kind::Free && self.birth() == birth
     }
 
     /// Notes that pages of live slices were given back to the system: who counts them must ask again. Under the owner's lock.
@@ -137,6 +146,8 @@ impl Extent {
     /// Hands the extent out. Under the arena lock.
     pub(super) fn hand_out(&self, kind: Kind, pool: u8) {
         debug_assert_eq!(self.kind(), Kind::Free);
+        // The last life ends before anything of this one can be seen.
+        fence(Ordering::Release);
         self.pool.store(pool, Ordering::Relaxed);
         self.live.store(0, Ordering::Relaxed);
         self.dirty_new.store(0, Ordering::Relaxed);
@@ -145,8 +156,15 @@ impl Extent {
         self.prev.store(0, Ordering::Relaxed);
         // The last owner must not take the extent for its own before the next one has entered itself.
         self.owner.store(ptr::null_mut(), Ordering::Relaxed);
-        self.birth.store(BIRTHS.fetch_add(1, Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        self.birth.store(BIRTHS.fetch_add(1, Ordering::Relaxed).wrapping_add(1), Ordering::Release);
         self.kind.store(kind as u8, Ordering::Release);
+    }
+
+    /// Makes the extent free, whatever it was in use for.
+    #[cfg(feature = "model")]
+    pub(super) fn end(&self) {
+        self.live.store(0, Ordering::Relaxed);
+        self.kind.store(Kind::Free as u8, Ordering::Release);
     }
 
     /// Takes the extent back. Under the arena lock.

@@ -7,6 +7,8 @@
 //! the views and sets the [`pressure`] flags; neither calls the other.
 
 pub(crate) mod extent;
+#[cfg(feature = "model")]
+pub(crate) mod model;
 pub(crate) mod placement;
 pub mod pool;
 pub mod pressure;
@@ -22,6 +24,8 @@ pub(crate) use extent::{Extent, Kind, SLICES};
 pub use placement::{Placement, placement};
 pub use pool::Pool;
 pub(crate) use reserve::open_window;
+#[cfg(feature = "model")]
+pub(crate) use reserve::shrink_arenas;
 pub(crate) use runs::{
     give, grow_in_place, lock_for_fork, map_afresh, purge_all, purge_old, reset_after_fork, take,
     unlock_after_fork,

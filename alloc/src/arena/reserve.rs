@@ -106,6 +106,12 @@ pub(crate) fn open_window() -> bool {
     }
 }
 
+/// Makes arenas small, so that a model can look at every extent of one. Before the first is reserved.
+#[cfg(feature = "model")]
+pub(crate) fn shrink_arenas(bytes: usize) {
+    ARENA_SIZE.store(bytes, Ordering::Relaxed);
+}
+
 /// A random place for the window.
 fn window_base(bytes: usize) -> usize {
     let choices = (HIGHEST - LOWEST - bytes) / ARENA_BYTES;

@@ -3,8 +3,8 @@
 use super::extent::{self, EXTENT_BYTES, Kind};
 use super::pool::Pool;
 use super::reserve;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sys::numa::NodeMask;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 static LIVE_EXTENTS: AtomicUsize = AtomicUsize::new(0);
 static HOOK: AtomicUsize = AtomicUsize::new(0);
@@ -44,21 +44,26 @@ pub struct ArenaView {
     pub policy: Option<(u32, NodeMask)>,
 }
 
-/// The extent with this index as it is now, if it is handed out.
+/// The extent with this index as it is now, if it is handed out. All of it is of the life whose birth it bears: whoever finds the same birth
+/// later may act on the pool and the slices.
 #[must_use]
 pub fn extent_view(index: u32) -> Option<ExtentView> {
     let record = extent::at(index as usize);
-    if record.kind() == Kind::Free {
-        return None;
+    while record.kind() != Kind::Free {
+        let birth = record.birth();
+        let view = ExtentView {
+            index,
+            base: extent::base_of(index as usize),
+            pool: Pool::from_number(record.pool()),
+            live: record.live(),
+            birth,
+            emptied: record.emptied(),
+        };
+        if record.is_still(birth) {
+            return Some(view);
+        }
     }
-    Some(ExtentView {
-        index,
-        base: extent::base_of(index as usize),
-        pool: Pool::from_number(record.pool()),
-        live: record.live(),
-        birth: record.birth(),
-        emptied: record.emptied(),
-    })
+    None
 }
 
 /// Calls `f` for every extent that is handed out, in address order within an arena. Lock-free: extents change under it, and `birth`
@@ -101,6 +106,12 @@ pub fn reserved_bytes() -> usize {
 #[must_use]
 pub fn live_extent_bytes() -> usize {
     LIVE_EXTENTS.load(Ordering::Relaxed) * EXTENT_BYTES
+}
+
+/// How many extents are handed out.
+#[cfg(feature = "model")]
+pub(super) fn live_extents() -> usize {
+    LIVE_EXTENTS.load(Ordering::Relaxed)
 }
 
 pub(super) fn count_live(change: isize) {

@@ -8,22 +8,23 @@ use crate::meta;
 use crate::pagemap;
 use crate::slab::Slab;
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicPtr, Ordering};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
-struct Registry {
+pub(super) struct Registry {
     /// Every heap ever made, linked by `next_heap`.
-    all: *mut Heap,
+    pub(super) all: *mut Heap,
     /// Heaps without a thread, linked by `next_abandoned`.
-    abandoned: *mut Heap,
+    pub(super) abandoned: *mut Heap,
 }
 
 // SAFETY: the pointers are to heaps, which are Sync and never freed.
 unsafe impl Send for Registry {}
 
-static REGISTRY: Lock<Registry> = Lock::new(Registry { all: ptr::null_mut(), abandoned: ptr::null_mut() });
+pub(super) static REGISTRY: Lock<Registry> =
+    Lock::new(Registry { all: ptr::null_mut(), abandoned: ptr::null_mut() });
 static SHARED: Lock<()> = Lock::new(());
-static SHARED_HEAP: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
+pub(super) static SHARED_HEAP: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 
 /// Makes a heap owned by the calling thread.
 pub(super) fn create() -> Option<*mut Heap> {

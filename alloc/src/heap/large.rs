@@ -7,10 +7,10 @@ use super::hardened;
 use crate::arena::{self, EXTENT_BYTES, Kind, Pool, SLICE_BYTES, extent};
 use crate::pagemap;
 use crate::slab::LARGE;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sys::mm;
 use crate::sys::proc::die;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The largest request: `PTRDIFF_MAX` less what rounding to extents may add.
 const LARGE_MAX: usize = isize::MAX as usize - EXTENT_BYTES;

@@ -14,6 +14,8 @@ mod extents;
 pub(crate) mod foreign;
 pub(crate) mod hardened;
 mod large;
+#[cfg(feature = "model")]
+pub(crate) mod model;
 mod purge;
 mod refill;
 mod release;
@@ -38,9 +40,9 @@ use crate::arena::Pool;
 use crate::class::CLASSES;
 use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicBool, AtomicPtr};
 use core::cell::{Cell, UnsafeCell};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr};
 use remote_cache::RemoteCache;
 
 /// A heap's slabs of one pool.

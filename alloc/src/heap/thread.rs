@@ -14,6 +14,11 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the key. Called once, by initialisation, so that it is among the first 32, whose values need no memory.
 pub(crate) fn make_key() {
+    #[cfg(feature = "model")]
+    if crate::model::hooks().is_some() {
+        // Its threads are not the system's, and say themselves when they end.
+        return;
+    }
     let mut key = 0;
     // SAFETY: `key` is a live pthread_key_t, and the destructor has the signature pthread wants.
     if unsafe { libc::pthread_key_create(&raw mut key, Some(at_thread_end)) } == 0 {
@@ -78,7 +83,12 @@ extern "C" fn at_thread_end(heap: *mut c_void) {
     let heap: *mut Heap = heap.cast();
     // A forked child may run with a copied key value and a slot that was reset: only the slot's own heap is given up.
     if ptr::eq(slot_heap(), heap) {
-        slot::set(DEAD.0.get().cast());
-        abandon::abandon(heap);
+        end(heap);
     }
+}
+
+/// Gives up `heap`, the present thread's.
+pub(super) fn end(heap: *mut Heap) {
+    slot::set(DEAD.0.get().cast());
+    abandon::abandon(heap);
 }

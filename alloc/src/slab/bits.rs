@@ -8,9 +8,9 @@ use crate::config;
 use crate::heap::Heap;
 use crate::meta;
 use crate::pagemap::{self, SLICE_BYTES};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
 const WARM_BYTES: u32 = 8192;

@@ -10,7 +10,7 @@
 //! * The cursor of a hardened slab is never used, and no bin allocates from one: blocks are taken by [`Slab::take_random`] alone.
 
 use super::{FreeFault, HEADER_BYTES, Slab};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Tag in [`Slab::owner`]: a hardened slab, whose blocks no fast path may free.
 pub(super) const HARD: usize = 2;

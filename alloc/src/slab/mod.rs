@@ -31,9 +31,9 @@ pub(crate) use hardened::Taken;
 pub(crate) use remote::RemoteStack;
 
 use crate::heap::Heap;
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Tag in [`Slab::owner`]: no block was free when the owner last looked, and the slab is on no list, so that the owner's next `free`
 /// must take the slow path and list it.

@@ -15,9 +15,9 @@
 
 use super::Slab;
 use crate::heap::Heap;
+use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sys::proc::die;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// A stack of slabs with remote frees, pushed by anyone, taken whole by the owner.
 #[repr(transparent)]

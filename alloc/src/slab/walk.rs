@@ -21,6 +21,16 @@ impl Slab {
         self.remote_count.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether the block that starts at `addr` is live.
+    #[cfg(feature = "model")]
+    pub(crate) fn has_live(&self, addr: usize) -> bool {
+        self.index_of(addr).is_ok_and(|index| {
+            let word = index / 64;
+            let free = self.local(word).load(Ordering::Relaxed) | self.remote(word).load(Ordering::Relaxed);
+            free >> (index % 64) & 1 == 0
+        })
+    }
+
     /// Panics if the bits contradict each other.
     pub(crate) fn check_bits(&self) {
         for word in 0..self.words as usize {

@@ -40,21 +40,32 @@ impl<T> Lock<T> {
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.step();
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        self.note_locked();
         Some(Guard { lock: self })
     }
 
     /// Takes the lock without a guard; pairs with [`Lock::release`]. For fork handlers.
     #[inline]
     pub fn acquire(&self) {
+        self.step();
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
             self.acquire_slow();
         }
+        self.note_locked();
     }
 
     #[cold]
     #[inline(never)]
     fn acquire_slow(&self) {
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            while self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+                (hooks.blocked)();
+            }
+            return;
+        }
         // A short spin covers critical sections of a few hundred instructions on another core; after that sleeping
         // costs less than burning the holder's time slice on an oversubscribed machine.
         for _ in 0..64 {
@@ -94,8 +105,31 @@ impl<T> Lock<T> {
     /// * This thread holds the lock and keeps no reference to the value.
     #[inline]
     pub unsafe fn release(&self) {
+        self.step();
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.unlocking)(self.word.as_ptr().addr());
+        }
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             futex::wake(&self.word, 1);
+        }
+    }
+
+    /// Where a model's scheduler comes in; nothing otherwise.
+    #[inline(always)]
+    fn step(&self) {
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.step)(self.word.as_ptr().addr());
+        }
+    }
+
+    /// Tells a model that the lock was taken; nothing otherwise.
+    #[inline(always)]
+    fn note_locked(&self) {
+        #[cfg(feature = "model")]
+        if let Some(hooks) = crate::model::hooks() {
+            (hooks.locked)(self.word.as_ptr().addr());
         }
     }
 

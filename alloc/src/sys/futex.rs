@@ -47,6 +47,10 @@ pub fn process_id() -> u32 {
 
 /// Monotonic time in milliseconds (through the vDSO: no system call on common machines).
 pub fn now_ms() -> u64 {
+    #[cfg(feature = "model")]
+    if let Some(now) = crate::model::now_ms() {
+        return now;
+    }
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `ts` is a live timespec; clock_gettime with a constant valid clock cannot fail and so leaves errno alone.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut ts) };

@@ -139,6 +139,8 @@ pub fn say(args: core::fmt::Arguments<'_>) {
 #[cold]
 #[inline(never)]
 pub fn die(args: core::fmt::Arguments<'_>) -> ! {
+    #[cfg(feature = "model")]
+    crate::model::die(args);
     say(args);
     // SAFETY: abort never returns and needs no state of ours.
     unsafe { libc::abort() }

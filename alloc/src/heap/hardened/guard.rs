@@ -8,9 +8,9 @@ use super::pool::{Life, POOL, Trace, contains};
 use super::{random, report};
 use crate::config;
 use crate::heap::thread;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::mm;
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Random numbers drawn so far, by all threads.
 static DRAWS: AtomicU64 = AtomicU64::new(0);

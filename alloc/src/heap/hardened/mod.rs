@@ -24,11 +24,11 @@ use crate::config;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab, Taken};
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sys::mm;
 use crate::sys::proc::die;
 use core::ptr;
 use core::slice;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 const UNKNOWN: u8 = 0;
 const NORMAL: u8 = 1;

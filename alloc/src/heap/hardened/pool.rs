@@ -12,12 +12,12 @@
 use super::random;
 use crate::meta;
 use crate::sync::Lock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sys::futex;
 use crate::sys::mm::{self, Access};
 use crate::sys::signal::{self, Fault};
 use crate::sys::stack::{self, Stack};
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Blocks guarded at a time, and freed ones remembered.
 const SLOTS: usize = 256;

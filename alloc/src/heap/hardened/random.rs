@@ -2,9 +2,9 @@
 //!
 //! Zone: cold. The key is drawn once per process and again in the child of a fork, which would otherwise make its parent's choices.
 
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sys::{futex, proc};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 static KEY: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// What the bytes behind a block depend on. Constant, also over fork, where live blocks are inherited.

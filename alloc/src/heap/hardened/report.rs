@@ -4,12 +4,12 @@
 //! from `/proc/self/maps`: nothing is allocated, locked or loaded.
 
 use super::pool::{Life, POOL, Slot, Trace, contains};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sys::proc::{for_each_line, say};
 use crate::sys::signal::Fault;
 use core::cell::UnsafeCell;
 use core::ptr;
 use core::str;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 /// How long the handler waits for the pool: its holder may be the thread that is reported on.
 const PATIENCE_MS: u64 = 500;
