@@ -5,6 +5,7 @@
 
 use super::{DEAD, EMPTY, Heap, OWN, Sentinel, abandon, boot, slot_heap};
 use crate::arch::slot;
+use crate::sys::{Call, may_fail};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +15,9 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 
 /// Makes the key. Called once, by initialisation, so that it is among the first 32, whose values need no memory.
 pub(crate) fn make_key() {
+    if may_fail(Call::Key).is_err() {
+        return;
+    }
     let mut key = 0;
     // SAFETY: `key` is a live pthread_key_t, and the destructor has the signature pthread wants.
     if unsafe { libc::pthread_key_create(&raw mut key, Some(at_thread_end)) } == 0 {
@@ -44,7 +48,7 @@ pub(super) fn attach() -> Option<*mut Heap> {
     // First the slot, then the key: setting a key may allocate, and that allocation must find the heap.
     slot::set(heap.cast());
     let key = KEY.load(Ordering::Acquire);
-    if key != 0 {
+    if key != 0 && may_fail(Call::KeyValue).is_ok() {
         // SAFETY: the key exists; a failure (ENOMEM) only means that the heap is not handed on when the thread ends.
         unsafe { libc::pthread_setspecific(key - 1, heap.cast()) };
     }
