@@ -5,17 +5,24 @@
 //! far from them, and scanning them never makes application data look hot. Freed blocks go on a list of their size; memory
 //! handed out is never unmapped, so a stale pointer to a header reads a header.
 
+use crate::arch::slot;
 use crate::sync::Lock;
+use crate::sys::futex;
 use crate::sys::mm::{self, Access};
 use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-const GRAIN: usize = 64;
+/// Grain of headers: a cache line.
+const LINE: usize = 64;
+/// Grain of Rust allocations: crossbeam's thread records are aligned to two lines, and each call into its collector makes one.
+const TWO_LINES: usize = 128;
 const LISTS: usize = 64;
 const CHUNK: usize = 1 << 20;
-/// Past this a block is a mapping of its own.
-const MAX_POOLED: usize = GRAIN * LISTS;
+/// Past this a Rust block is a mapping of its own.
+const MAX_POOLED: usize = TWO_LINES * LISTS;
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -29,43 +36,57 @@ pub(crate) fn count_mapped(bytes: usize) {
     MAPPED.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// A pool of metadata blocks: a bump pointer and one free list for each multiple of 64 bytes up to 4 KiB.
+/// A pool of metadata blocks: a bump pointer and one free list for each multiple of the grain, up to 64 times that.
 ///
-/// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * 64` bytes and is on no other list.
-struct Pool {
+/// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * GRAIN` bytes and is on no other list.
+struct Pool<const GRAIN: usize> {
     bump: usize,
     end: usize,
     free: [usize; LISTS],
+    /// What to cut from, once, when the system has nothing.
+    reserve: Option<&'static Reserve>,
 }
 
-impl Pool {
-    const fn new() -> Self {
-        Pool { bump: 0, end: 0, free: [0; LISTS] }
+/// Memory of the library's own image: never touched, it costs nothing.
+#[repr(align(128))]
+struct Reserve(UnsafeCell<[u8; RESERVE]>);
+
+const RESERVE: usize = 64 << 10;
+
+// SAFETY: only its address is taken, by the one pool that has it, which hands each part out once.
+unsafe impl Sync for Reserve {}
+
+impl<const GRAIN: usize> Pool<GRAIN> {
+    const fn new(reserve: Option<&'static Reserve>) -> Self {
+        Pool { bump: 0, end: 0, free: [0; LISTS], reserve }
     }
 
-    /// A block of at least `bytes` bytes, 64-byte aligned, contents unspecified if reused.
+    /// A block of at least `bytes` bytes, aligned to the grain, contents unspecified if reused.
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let units = bytes.div_ceil(GRAIN).max(1);
         if let Some(head) = self.free.get_mut(units - 1)
             && *head != 0
         {
             let block = ptr::with_exposed_provenance_mut::<usize>(*head);
-            // SAFETY: a listed block is ours, 64-byte aligned, and its first word holds the next link.
+            // SAFETY: a listed block is ours, aligned to the grain, and its first word holds the next link.
             *head = unsafe { block.read() };
             return NonNull::new(block.cast());
         }
         let bytes = units * GRAIN;
         if self.end - self.bump < bytes {
             let want = CHUNK.max(bytes);
-            let (at, got) = match mm::map(want, Access::ReadWrite) {
-                Ok(at) => (at, want),
-                // Little address space left (RLIMIT_AS): take what this block needs.
-                Err(_) => {
-                    let small = bytes.next_multiple_of(16 * mm::page_bytes());
-                    (mm::map(small, Access::ReadWrite).ok()?, small)
+            // Little address space left (RLIMIT_AS): take what this block needs.
+            let small = bytes.next_multiple_of(16 * mm::page_bytes());
+            let mut mapped = [want, small]
+                .into_iter()
+                .filter_map(|len| Some((mm::map(len, Access::ReadWrite).ok()?, len)));
+            let (at, got) = match mapped.next() {
+                Some((at, len)) => {
+                    count_mapped(len);
+                    (at, len)
                 }
+                None => (self.reserve.take_if(|_| bytes <= RESERVE)?.0.get().expose_provenance(), RESERVE),
             };
-            count_mapped(got);
             (self.bump, self.end) = (at, at + got);
         }
         let at = self.bump;
@@ -76,7 +97,7 @@ impl Pool {
     /// Takes back a block of `bytes` bytes.
     ///
     /// # Safety
-    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 4 KiB, and nobody uses it again.
+    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 64 grains, and nobody uses it again.
     unsafe fn give(&mut self, block: NonNull<u8>, bytes: usize) {
         let head = &mut self.free[bytes.div_ceil(GRAIN).max(1) - 1];
         // SAFETY: the block is ours again and holds at least one word.
@@ -85,8 +106,31 @@ impl Pool {
     }
 }
 
-static HEADERS: Lock<Pool> = Lock::new(Pool::new());
-static RUST: Lock<Pool> = Lock::new(Pool::new());
+static HEADERS: Lock<Pool<LINE>> = Lock::new(Pool::new(None));
+/// A heap without headers answers null, which the application knows what to do with; Rust's collections end the process instead. So what
+/// little they need in an application's thread (a copy of the table of tiers, a thread's start) is there when nothing else is.
+static RUST: Lock<Pool<TWO_LINES>> = Lock::new(Pool::new(Some(&IN_NEED)));
+static IN_NEED: Reserve = Reserve(UnsafeCell::new([0; RESERVE]));
+/// The slot's value of the thread that waits for memory rather than be told that there is none; 0 = none.
+static PATIENT: AtomicUsize = AtomicUsize::new(0);
+/// How long it waits between two tries, in ms.
+const PATIENCE_MS: u64 = 50;
+
+/// Says that threads with this value in their slot wait for memory: the control thread, which nobody waits for, and whose Rust code
+/// would end the process.
+pub(crate) fn wait_in_threads_with(slot: *mut c_void) {
+    PATIENT.store(slot.addr(), Ordering::Relaxed);
+}
+
+/// Whether the caller, which was refused memory, is to try again; then some time has passed.
+fn may_retry() -> bool {
+    let patient = slot::get().addr() == PATIENT.load(Ordering::Relaxed);
+    if patient {
+        let never = AtomicU32::new(0);
+        futex::wait_for(&never, 0, PATIENCE_MS);
+    }
+    patient
+}
 
 /// A zero-filled metadata block of `bytes` bytes, 64-byte aligned.
 pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
@@ -142,23 +186,27 @@ pub(crate) unsafe fn reset_after_fork() {
 pub struct MetaAlloc;
 
 // SAFETY: blocks come from the locked pool or from mappings of their own; sizes are derived from the layout the same way on
-// both sides; alignment up to 64 is the pool's grain and up to a page that of a mapping.
+// both sides; alignment up to 128 is the pool's grain and up to a page that of a mapping.
 unsafe impl GlobalAlloc for MetaAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > mm::page_bytes() {
             return ptr::null_mut();
         }
-        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
-            return match mm::map(layout.size(), Access::ReadWrite) {
-                Ok(at) => ptr::with_exposed_provenance_mut(at),
-                Err(_) => ptr::null_mut(),
+        loop {
+            let block = if layout.size() > MAX_POOLED || layout.align() > TWO_LINES {
+                mm::map(layout.size(), Access::ReadWrite)
+                    .map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
+            } else {
+                RUST.lock().take(layout.size()).map_or(ptr::null_mut(), NonNull::as_ptr)
             };
+            if !block.is_null() || !may_retry() {
+                return block;
+            }
         }
-        RUST.lock().take(layout.size()).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
+        if layout.size() > MAX_POOLED || layout.align() > TWO_LINES {
             // SAFETY: `alloc` mapped this block for itself, and GlobalAlloc's contract says it is unused now.
             unsafe { mm::unmap(block.expose_provenance(), layout.size()) };
             return;
@@ -266,7 +314,7 @@ mod tests {
         for (i, pair) in blocks.windows(2).enumerate() {
             assert!(pair[1].addr().get() - pair[0].addr().get() >= 64, "{i}");
         }
-        let mut pool = Pool::new();
+        let mut pool = Pool::<LINE>::new(None);
         let block = pool.take(700).unwrap();
         // SAFETY: just taken with the same size.
         unsafe { pool.give(block, 700) };
@@ -307,5 +355,25 @@ mod tests {
         let other = Box::new([0usize; 64]);
         assert_eq!(own_bytes((&raw const other[8]).cast_mut().cast()), None);
         assert_eq!(own_bytes(ptr::without_provenance_mut(48)), None);
+    }
+    /// No system maps this much.
+    const IMPOSSIBLE: usize = 1 << 47;
+
+    #[test]
+    fn the_control_thread_waits_for_memory_and_others_are_told() {
+        let layout = Layout::from_size_align(IMPOSSIBLE, 16).unwrap();
+        let ask = move |own: bool| {
+            std::thread::spawn(move || {
+                if own {
+                    crate::heap::become_own();
+                }
+                // SAFETY: the layout is not empty.
+                unsafe { MetaAlloc.alloc(layout) }.is_null()
+            })
+        };
+        let control = ask(true);
+        assert!(ask(false).join().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(4 * PATIENCE_MS));
+        assert!(!control.is_finished(), "it would have ended the process");
     }
 }

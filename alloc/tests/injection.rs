@@ -15,11 +15,13 @@ mod steps;
 
 use blocks::{Block, Random};
 use scenario::Scenario;
+use std::alloc::{GlobalAlloc, Layout};
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use steps::step;
+use terrace::meta::MetaAlloc;
 use terrace::sys::{Call, fault};
 use terrace::{check_invariants, raw};
 
@@ -48,6 +50,29 @@ fn failed_reservations_use_nothing_up() {
     assert!(arenas <= 3, "{arenas} arenas for {} blocks", giants.len());
     giants.into_iter().for_each(|giant| unsafe { raw::free(giant) });
     check_invariants(true);
+}
+
+#[test]
+fn what_the_library_s_own_code_needs_in_a_call_is_there_when_memory_is_not() {
+    let _turn = TURN.lock().unwrap();
+    // A copy of the table of tiers, a record of the collector's: Rust code ends the process where it does not get them.
+    let layouts = [(2304, 128), (500, 8), (8000, 16), (64, 128)];
+    let layouts = layouts.map(|(size, align)| Layout::from_size_align(size, align).unwrap());
+    fault::arm(1, 1, Call::Map.bit());
+    for _ in 0..10_000 {
+        let blocks = layouts.map(|layout| unsafe { MetaAlloc.alloc(layout) });
+        assert!(
+            blocks
+                .iter()
+                .zip(layouts)
+                .all(|(block, layout)| !block.is_null() && block.addr() % layout.align() == 0)
+        );
+        for (block, layout) in blocks.into_iter().zip(layouts) {
+            unsafe { block.write_bytes(0xa5, layout.size()) };
+            unsafe { MetaAlloc.dealloc(block, layout) };
+        }
+    }
+    fault::arm(0, 0, 0);
 }
 
 /// A thread's life while the system refuses: how many allocations were null. Every block is whole at its end.

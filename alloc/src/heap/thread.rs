@@ -5,6 +5,7 @@
 
 use super::{DEAD, EMPTY, Heap, OWN, Sentinel, abandon, boot, slot_heap};
 use crate::arch::slot;
+use crate::meta;
 use crate::sys::{Call, may_fail};
 use core::ffi::c_void;
 use core::ptr;
@@ -64,6 +65,7 @@ pub(crate) fn attached() -> Option<*mut Heap> {
 /// Makes the calling thread one of our own: it has no heap, and what libc allocates in it comes from the shared one.
 pub(crate) fn become_own() {
     let heap = attached();
+    meta::wait_in_threads_with(OWN.0.get().cast());
     slot::set(OWN.0.get().cast());
     if let Some(heap) = heap {
         // The thread's start may have allocated. Its key's destructor will find another heap in the slot.
