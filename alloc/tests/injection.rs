@@ -41,7 +41,7 @@ fn failed_reservations_use_nothing_up() {
     // The window is chosen with the first allocation, once.
     unsafe { raw::free(raw::malloc(1)) };
     let before = raw::heap_stats().arenas;
-    fault::arm(7, 3, Call::Map.bit() | Call::Protect.bit());
+    fault::arm(7, 3, Call::Map.bit() | Call::Place.bit() | Call::Protect.bit());
     let giants: Vec<*mut u8> = (0..150).map(|_| raw::malloc(1 << 30)).filter(|at| !at.is_null()).collect();
     fault::arm(0, 0, 0);
     let arenas = raw::heap_stats().arenas - before;
@@ -194,6 +194,7 @@ fn with_tiers_that_refuse_and_without_threads_and_keys_it_stays_a_good_malloc() 
     }
     println!("in all: {}", scenario::by_kind(&injected));
     for call in [
+        Call::Place,
         Call::Bind,
         Call::MovePages,
         Call::HugePages,

@@ -28,9 +28,16 @@ impl Call {
     /// What the system says when it refuses; `other` chooses where there are two usual answers.
     fn refusal(self, other: bool) -> i32 {
         match (self, other) {
-            (Call::Map | Call::Unmap | Call::Protect | Call::Discard | Call::Remap | Call::KeyValue, _) => {
-                libc::ENOMEM
-            }
+            (
+                Call::Map
+                | Call::Place
+                | Call::Unmap
+                | Call::Protect
+                | Call::Discard
+                | Call::Remap
+                | Call::KeyValue,
+                _,
+            ) => libc::ENOMEM,
             (Call::HugePages, _) => libc::EINVAL,
             (Call::Bind | Call::MovePages, false) => libc::ENOMEM,
             (Call::Bind | Call::MovePages | Call::Userfault, _) => libc::EPERM,

@@ -47,7 +47,7 @@ pub fn map(len: usize, access: Access) -> Result<usize, Errno> {
 
 /// Maps `len` bytes at exactly `addr`, or fails with `EEXIST` if anything is mapped there already.
 pub fn map_at(addr: usize, len: usize, access: Access) -> Result<(), Errno> {
-    may_fail(Call::Map)?;
+    may_fail(Call::Place)?;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping; before Linux 4.17 it is a mere hint, checked below.
     let got = Errno::check(unsafe {

@@ -51,8 +51,10 @@ pub use raw::syscall;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Call {
-    /// mmap(2).
+    /// mmap(2) where the kernel likes.
     Map,
+    /// mmap(2) at one address.
+    Place,
     /// munmap(2): what was to go stays mapped.
     Unmap,
     /// mprotect(2).

@@ -24,7 +24,7 @@ const fn sometimes(name: &'static str, one_in: u64) -> Scenario {
     Scenario { name, one_in, kinds: fault::ALL, control: None }
 }
 
-pub(crate) const ALL: [Scenario; 13] = [
+pub(crate) const ALL: [Scenario; 14] = [
     always("nothing", 0, true),
     always("no thread", Call::Thread.bit(), false),
     always("no key", Call::Key.bit(), true),
@@ -32,6 +32,7 @@ pub(crate) const ALL: [Scenario; 13] = [
     always("no nodes", Call::Policy.bit(), false),
     always("no placement", Call::Bind.bit(), true),
     always("no say in huge pages", Call::HugePages.bit(), true),
+    always("no place", Call::Place.bit(), true),
     always("no moves", Call::MovePages.bit(), true),
     always("no files", Call::Open.bit() | Call::Userfault.bit(), true),
     sometimes("one in two", 2),
@@ -63,6 +64,7 @@ pub(crate) fn parse(text: &str) -> [usize; fault::CALLS] {
 /// In the order of their numbers.
 const CALLS: [Call; fault::CALLS] = [
     Call::Map,
+    Call::Place,
     Call::Unmap,
     Call::Protect,
     Call::Discard,
