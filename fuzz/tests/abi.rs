@@ -2,13 +2,18 @@
 //!
 //! * `fuzz/corpus/` is replayed, and must cover every kind of event in [`EVENTS`].
 //! * Random programs run for `TERRACE_TEST_FUZZ_SECONDS` (30), or for `TERRACE_TEST_FUZZ_OPERATIONS` operations.
-//! * `TERRACE_TEST_FUZZ_INPUT=file` replays one program instead of the corpus: a failure leaves such a file and says where.
+//! * `TERRACE_TEST_FUZZ_INPUT=file` replays one program instead of the corpus: a failure leaves such a file, of the
+//!   bytes up to the operation that failed, and says where.
 //! * `TERRACE_TEST_FUZZ_KEEP=directory` keeps each random program that saw something new: what the corpus was made with.
 //!
 //! Blocks do not overlap, are aligned, hold what was written to the end of their usable size, whoever frees or resizes them in whatever
 //! thread; calloc's are zero; return values and errno are as documented; the heap counts the blocks the model has, and after each
 //! program its walkers find no contradiction.
 
+#[path = "abi/allocate.rs"]
+mod allocate;
+#[path = "abi/ask.rs"]
+mod ask;
 #[path = "abi/block.rs"]
 mod block;
 #[path = "abi/bytes.rs"]
@@ -164,7 +169,6 @@ fn random_programs_agree_with_the_model() {
     let seconds = number("TERRACE_TEST_FUZZ_SECONDS").unwrap_or(30);
     let keep = path("TERRACE_TEST_FUZZ_KEEP");
     let (run, start) = (Mutex::new(Run::default()), Instant::now());
-    // After a failure shorter programs are tried that fail, too.
     let locked = || run.lock().unwrap_or_else(PoisonError::into_inner);
     let done = || match most {
         Some(most) => locked().operations >= most,
@@ -173,6 +177,8 @@ fn random_programs_agree_with_the_model() {
     while !done() {
         bolero::check!()
             .with_iterations(20)
+            // Shorter ones that fail, too, are tried by the thousand, and each takes as long. What is kept ends where it failed.
+            .with_shrink_time(Duration::ZERO)
             .with_max_len(2 * LONGEST)
             .with_generator(
                 bolero::produce::<Vec<u8>>().with().len(..=if keep.is_some() { KEPT } else { LONGEST }),

@@ -1,8 +1,11 @@
 //! Byte strings as programs: what each byte decides.
 
+use super::failed;
+
 /// Bytes that are taken from the front; no more come after the last.
 pub(crate) struct Bytes<'a> {
     rest: &'a [u8],
+    used: usize,
 }
 
 const PTRDIFF_MAX: usize = isize::MAX as usize;
@@ -17,7 +20,7 @@ pub(crate) fn is_possible(size: usize) -> bool {
 
 impl<'a> Bytes<'a> {
     pub(crate) fn new(rest: &'a [u8]) -> Bytes<'a> {
-        Bytes { rest }
+        Bytes { rest, used: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -26,7 +29,9 @@ impl<'a> Bytes<'a> {
 
     pub(crate) fn byte(&mut self) -> usize {
         let (first, rest) = self.rest.split_first().unwrap_or((&0, &[]));
+        self.used += self.rest.len() - rest.len();
         self.rest = rest;
+        failed::used(self.used);
         usize::from(*first)
     }
 

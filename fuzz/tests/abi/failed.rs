@@ -1,4 +1,4 @@
-//! What is left of a program that failed: its bytes in a file, also where the library ended the process.
+//! What is left of a program that failed: its bytes up to the operation that did, in a file, also where the library ended the process.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -7,12 +7,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 static BYTES: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-static LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// How many of the bytes were used.
+static USED: AtomicUsize = AtomicUsize::new(0);
 static PATH: OnceLock<CString> = OnceLock::new();
 
 /// Where the bytes go.
 fn path() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-failed-{}", std::process::id()))
+}
+
+/// Says that the operation under way has used this many bytes.
+pub(crate) fn used(bytes: usize) {
+    USED.store(bytes, Ordering::Relaxed);
 }
 
 /// Writes the bytes of the program under way and ends as the signal asks: only what a handler may call.
@@ -25,7 +31,7 @@ extern "C" fn on_end(signal: libc::c_int) {
         // SAFETY: open, write and signal are async-signal-safe; the bytes are those of the caller that runs below us.
         unsafe {
             let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, 0o600);
-            libc::write(file, bytes.cast(), LENGTH.load(Ordering::Relaxed));
+            libc::write(file, bytes.cast(), USED.load(Ordering::Relaxed));
             libc::write(2, SAYING.as_ptr().cast(), SAYING.len());
             libc::write(2, path.as_ptr().cast(), path.as_bytes().len());
             libc::write(2, b"\n".as_ptr().cast(), 1);
@@ -47,12 +53,12 @@ pub(crate) fn kept_if_it_fails<T>(bytes: &[u8], f: impl FnOnce() -> T) -> T {
         }
         CString::new(path().as_os_str().as_bytes()).expect("no NUL in a path")
     });
-    LENGTH.store(bytes.len(), Ordering::Relaxed);
+    USED.store(0, Ordering::Relaxed);
     BYTES.store(bytes.as_ptr().cast_mut(), Ordering::Release);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
     BYTES.store(std::ptr::null_mut(), Ordering::Release);
     result.unwrap_or_else(|failure| {
-        std::fs::write(path(), bytes).expect("what failed can be kept");
+        std::fs::write(path(), &bytes[..USED.load(Ordering::Relaxed)]).expect("what failed can be kept");
         eprintln!("the program that failed is in {}", path().display());
         std::panic::resume_unwind(failure)
     })

@@ -64,12 +64,12 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Gives the load to a thread that is made for it and ends with it.
-    pub(crate) fn to_new_thread(&mut self, load: Load) {
+    pub(crate) fn give_to_new_thread(&mut self, load: Load) {
         self.threads.push(std::thread::spawn(|| load.work()));
     }
 
     /// Gives the load to one of the threads that outlive the program.
-    pub(crate) fn to_worker(&mut self, crew: &Crew, worker: usize, load: Load) {
+    pub(crate) fn give_to_worker(&mut self, crew: &Crew, worker: usize, load: Load) {
         crew.loads[worker % crew.loads.len()].send(load).expect("the worker is there");
         self.owed += 1;
     }
