@@ -15,7 +15,8 @@ test: build
 	$(CARGO) build --workspace --all-targets
 	LAB_CRASH_RETRIES=2 $(CARGO) test --workspace --exclude terrace-demo
 	LAB_CRASH_RETRIES=2 LAB_JOBS=1 $(CARGO) test -p terrace-demo -- --test-threads=1
-	$(CARGO) test -p terrace --features invariants --test invariants
+	$(CARGO) test --profile stress -p terrace --features invariants --test invariants --test injection
+	$(CARGO) test --profile stress -p terrace-fuzz --features invariants
 
 # Terrace beside other mallocs, in a minute or two.
 bench-quick: build
