@@ -33,3 +33,9 @@ pub(crate) extern "C" fn terrace_test_injected() -> usize {
 pub(crate) extern "C" fn terrace_test_live_blocks() -> usize {
     raw::heap_stats().live_blocks
 }
+
+/// Has the library believe in memory nodes 0 to `count` - 1. Before the first allocation.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn terrace_test_nodes(count: u32) {
+    fault::pretend_nodes(count);
+}

@@ -98,6 +98,7 @@ functions! {
     terrace_test_faults(u64, u64);
     terrace_test_injected() -> usize;
     terrace_test_live_blocks() -> usize;
+    terrace_test_nodes(u32);
 }
 
 fn open() -> Pointer {
@@ -129,10 +130,27 @@ fn symbol(handle: Pointer, name: &str) -> Pointer {
     at
 }
 
-/// The library, loaded once.
+/// Whether the library is to believe that there is a node 1.
+pub(crate) fn pretends() -> bool {
+    std::env::var("TERRACE_DEVICE_NODES").is_ok_and(|nodes| nodes == "1")
+}
+
+/// The library, loaded once. With `TERRACE_DEVICE_NODES=1` it believes that there is a node 1, so that it has a control thread and is
+/// refused everything it wants of that node.
 pub(crate) fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
-    LIBRARY.get_or_init(load)
+    LIBRARY.get_or_init(|| {
+        let library = load();
+        if pretends() {
+            // The control thread starts with the first allocation; the handle that std keeps of it is a block of this heap.
+            // SAFETY: nothing was allocated yet.
+            unsafe {
+                (library.terrace_test_nodes)(2);
+                (library.free)((library.malloc)(1));
+            }
+        }
+        library
+    })
 }
 
 /// Sets errno of the calling thread.

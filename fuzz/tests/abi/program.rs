@@ -3,7 +3,7 @@
 use super::allocate::Wanted;
 use super::block::Block;
 use super::bytes::{Bytes, hint_exists, is_possible, only_device};
-use super::library::{Library, Pointer, errno, library, set_errno};
+use super::library::{Library, Pointer, errno, library, pretends, set_errno};
 use super::model::Model;
 use super::release::{self, Resized, UNTOUCHED};
 use super::workers::{Crew, Load, Pending};
@@ -31,7 +31,7 @@ impl<'a> Program<'a> {
         // SAFETY: a null array is only counted. After a program that failed, calls may still be failing.
         let has_device = unsafe {
             (lib.terrace_test_faults)(0, 0);
-            (lib.terrace_tiers)(ptr::null_mut(), 0) > 1
+            (lib.terrace_tiers)(ptr::null_mut(), 0) > 1 || pretends()
         };
         Program {
             bytes: Bytes::new(bytes),
@@ -145,7 +145,8 @@ impl<'a> Program<'a> {
             self.model.note("terrace_realloc: EINVAL");
             return self.model.insert(old);
         }
-        let short = self.short() || only_device(hint);
+        // A block that is on the device or nowhere may have nowhere to grow.
+        let short = self.short() || self.has_device || only_device(hint);
         match release::resize(old, size, self.operations, is_possible(size), short, call) {
             Resized::Freed => self.model.note("realloc: freed"),
             Resized::Refused(block) => {
@@ -187,7 +188,8 @@ impl<'a> Program<'a> {
         for thread in 0..threads {
             let blocks: Vec<Block> =
                 (0..count / threads).map_while(|i| self.model.remove(i * 7 + seed as usize)).collect();
-            let load = Load { blocks, seed: seed << 8 | thread as u64, short: self.short() };
+            let load =
+                Load { blocks, seed: seed << 8 | thread as u64, short: self.short() || self.has_device };
             if how / 3 % 4 == 0 {
                 self.pending.give_to_new_thread(load);
             } else {
