@@ -5,21 +5,28 @@
 //! far from them (and inaccessible pages stand between), and scanning them never makes application data look hot. Freed blocks go on a list of their size; memory
 //! handed out is never unmapped, so a stale pointer to a header reads a header.
 
+use crate::arch::slot;
 use crate::sync::Lock;
+use crate::sys::futex;
 use crate::sys::mm::{self, Access};
 use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-const GRAIN: usize = 64;
-/// Up to 6 KiB: the header of a hardened slab of the smallest blocks is 5.7 KiB.
+/// Grain of headers: a cache line.
+const LINE: usize = 64;
+/// Grain of Rust allocations: crossbeam's thread records are aligned to two lines, and each call into its collector makes one.
+const TWO_LINES: usize = 128;
+/// Headers of up to 6 KiB: that of a hardened slab of the smallest blocks is 5.7 KiB.
 const LISTS: usize = 96;
 const CHUNK: usize = 1 << 20;
 /// Chunks are opened one after the other in a reserved range of this size, whose first and last page stay inaccessible: a run of writes
 /// from a neighbouring mapping faults before it reaches metadata. One system call more than without, for every seven chunks.
 const AREA: usize = 8 << 20;
-/// Past this a block is a mapping of its own.
-const MAX_POOLED: usize = GRAIN * LISTS;
+/// Past this a Rust block is a mapping of its own.
+const MAX_POOLED: usize = TWO_LINES * LISTS;
 
 static MAPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -33,30 +40,41 @@ pub(crate) fn count_mapped(bytes: usize) {
     MAPPED.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// A pool of metadata blocks: a bump pointer and one free list for each multiple of 64 bytes up to 6 KiB.
+/// A pool of metadata blocks: a bump pointer and one free list for each multiple of the grain, up to [`LISTS`] times that.
 ///
-/// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * 64` bytes and is on no other list.
-struct Pool {
+/// Invariant: every address on `free[i]` was cut for exactly `(i + 1) * GRAIN` bytes and is on no other list.
+struct Pool<const GRAIN: usize> {
     bump: usize,
     /// Where what is accessible ends, and where what is reserved does, less the guard.
     end: usize,
     limit: usize,
     free: [usize; LISTS],
+    /// What to cut from, once, when the system has nothing.
+    reserve: Option<&'static Reserve>,
 }
 
-impl Pool {
-    const fn new() -> Self {
-        Pool { bump: 0, end: 0, limit: 0, free: [0; LISTS] }
+/// Memory of the library's own image: never touched, it costs nothing.
+#[repr(align(128))]
+struct Reserve(UnsafeCell<[u8; RESERVE]>);
+
+const RESERVE: usize = 64 << 10;
+
+// SAFETY: only its address is taken, by the one pool that has it, which hands each part out once.
+unsafe impl Sync for Reserve {}
+
+impl<const GRAIN: usize> Pool<GRAIN> {
+    const fn new(reserve: Option<&'static Reserve>) -> Self {
+        Pool { bump: 0, end: 0, limit: 0, free: [0; LISTS], reserve }
     }
 
-    /// A block of at least `bytes` bytes, 64-byte aligned, contents unspecified if reused.
+    /// A block of at least `bytes` bytes, aligned to the grain, contents unspecified if reused.
     fn take(&mut self, bytes: usize) -> Option<NonNull<u8>> {
         let units = bytes.div_ceil(GRAIN).max(1);
         if let Some(head) = self.free.get_mut(units - 1)
             && *head != 0
         {
             let block = ptr::with_exposed_provenance_mut::<usize>(*head);
-            // SAFETY: a listed block is ours, 64-byte aligned, and its first word holds the next link.
+            // SAFETY: a listed block is ours, aligned to the grain, and its first word holds the next link.
             *head = unsafe { block.read() };
             return NonNull::new(block.cast());
         }
@@ -96,16 +114,20 @@ impl Pool {
         }
         // Little address space left (RLIMIT_AS): what this block needs, without guards.
         let small = bytes.next_multiple_of(16 * page);
-        let at = mm::map(small, Access::ReadWrite).ok()?;
-        count_mapped(small);
-        (self.bump, self.end, self.limit) = (at, at + small, at + small);
+        if let Ok(at) = mm::map(small, Access::ReadWrite) {
+            count_mapped(small);
+            (self.bump, self.end, self.limit) = (at, at + small, at + small);
+            return Some(());
+        }
+        let at = self.reserve.take_if(|_| bytes <= RESERVE)?.0.get().expose_provenance();
+        (self.bump, self.end, self.limit) = (at, at + RESERVE, at + RESERVE);
         Some(())
     }
 
     /// Takes back a block of `bytes` bytes.
     ///
     /// # Safety
-    /// * `block` came from [`Pool::take`] with the same `bytes`, at most 6 KiB, and nobody uses it again.
+    /// * `block` came from [`Pool::take`] with the same `bytes`, at most [`LISTS`] grains, and nobody uses it again.
     unsafe fn give(&mut self, block: NonNull<u8>, bytes: usize) {
         let head = &mut self.free[bytes.div_ceil(GRAIN).max(1) - 1];
         // SAFETY: the block is ours again and holds at least one word.
@@ -114,8 +136,31 @@ impl Pool {
     }
 }
 
-static HEADERS: Lock<Pool> = Lock::new(Pool::new());
-static RUST: Lock<Pool> = Lock::new(Pool::new());
+static HEADERS: Lock<Pool<LINE>> = Lock::new(Pool::new(None));
+/// A heap without headers answers null, which the application knows what to do with; Rust's collections end the process instead. So what
+/// little they need in an application's thread (a copy of the table of tiers, a thread's start) is there when nothing else is.
+static RUST: Lock<Pool<TWO_LINES>> = Lock::new(Pool::new(Some(&IN_NEED)));
+static IN_NEED: Reserve = Reserve(UnsafeCell::new([0; RESERVE]));
+/// The slot's value of the thread that waits for memory rather than be told that there is none; 0 = none.
+static PATIENT: AtomicUsize = AtomicUsize::new(0);
+/// How long it waits between two tries, in ms.
+const PATIENCE_MS: u64 = 50;
+
+/// Says that threads with this value in their slot wait for memory: the control thread, which nobody waits for, and whose Rust code
+/// would end the process.
+pub(crate) fn wait_in_threads_with(slot: *mut c_void) {
+    PATIENT.store(slot.addr(), Ordering::Relaxed);
+}
+
+/// Whether the caller, which was refused memory, is to try again; then some time has passed.
+fn may_retry() -> bool {
+    let patient = slot::get().addr() == PATIENT.load(Ordering::Relaxed);
+    if patient {
+        let never = AtomicU32::new(0);
+        futex::wait_for(&never, 0, PATIENCE_MS);
+    }
+    patient
+}
 
 /// A zero-filled metadata block of `bytes` bytes, 64-byte aligned.
 pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
@@ -186,23 +231,27 @@ pub(crate) unsafe fn reset_after_fork() {
 pub struct MetaAlloc;
 
 // SAFETY: blocks come from the locked pool or from mappings of their own; sizes are derived from the layout the same way on
-// both sides; alignment up to 64 is the pool's grain and up to a page that of a mapping.
+// both sides; alignment up to 128 is the pool's grain and up to a page that of a mapping.
 unsafe impl GlobalAlloc for MetaAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > mm::page_bytes() {
             return ptr::null_mut();
         }
-        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
-            return match mm::map(layout.size(), Access::ReadWrite) {
-                Ok(at) => ptr::with_exposed_provenance_mut(at),
-                Err(_) => ptr::null_mut(),
+        loop {
+            let block = if layout.size() > MAX_POOLED || layout.align() > TWO_LINES {
+                mm::map(layout.size(), Access::ReadWrite)
+                    .map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
+            } else {
+                RUST.lock().take(layout.size()).map_or(ptr::null_mut(), NonNull::as_ptr)
             };
+            if !block.is_null() || !may_retry() {
+                return block;
+            }
         }
-        RUST.lock().take(layout.size()).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if layout.size() > MAX_POOLED || layout.align() > GRAIN {
+        if layout.size() > MAX_POOLED || layout.align() > TWO_LINES {
             // SAFETY: `alloc` mapped this block for itself, and GlobalAlloc's contract says it is unused now.
             unsafe { mm::unmap(block.expose_provenance(), layout.size()) };
             return;
@@ -312,7 +361,7 @@ mod tests {
         for (i, pair) in blocks.windows(2).enumerate() {
             assert!(pair[1].addr().get() - pair[0].addr().get() >= 64, "{i}");
         }
-        let mut pool = Pool::new();
+        let mut pool = Pool::<LINE>::new(None);
         let block = pool.take(700).unwrap();
         // SAFETY: just taken with the same size.
         unsafe { pool.give(block, 700) };
@@ -334,7 +383,7 @@ mod tests {
 
     #[test]
     fn metadata_lies_between_inaccessible_pages() {
-        let mut pool = Pool::new();
+        let mut pool = Pool::<LINE>::new(None);
         // Through several chunks, and into a second area.
         let blocks: Vec<usize> = (0..12).map(|_| pool.take(1 << 20).unwrap().addr().get()).collect();
         let maps = mappings();
@@ -381,5 +430,25 @@ mod tests {
         let other = Box::new([0usize; 64]);
         assert_eq!(own_bytes((&raw const other[8]).cast_mut().cast()), None);
         assert_eq!(own_bytes(ptr::without_provenance_mut(48)), None);
+    }
+    /// No system maps this much.
+    const IMPOSSIBLE: usize = 1 << 47;
+
+    #[test]
+    fn the_control_thread_waits_for_memory_and_others_are_told() {
+        let layout = Layout::from_size_align(IMPOSSIBLE, 16).unwrap();
+        let ask = move |own: bool| {
+            std::thread::spawn(move || {
+                if own {
+                    crate::heap::become_own();
+                }
+                // SAFETY: the layout is not empty.
+                unsafe { MetaAlloc.alloc(layout) }.is_null()
+            })
+        };
+        let control = ask(true);
+        assert!(ask(false).join().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(4 * PATIENCE_MS));
+        assert!(!control.is_finished(), "it would have ended the process");
     }
 }

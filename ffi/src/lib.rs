@@ -18,6 +18,8 @@ mod glibc;
 mod libc_names;
 mod malloc;
 pub mod stats;
+#[cfg(feature = "invariants")]
+mod walkers;
 
 use terrace_core::meta::MetaAlloc;
 

@@ -20,6 +20,7 @@ use crate::config::{self, Config, StatsChoice, TrackerChoice};
 use crate::heap;
 use crate::heat::tracker;
 use crate::mover::batch;
+use crate::sys::{Call, may_fail};
 use crate::tier::{mode, topology};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
@@ -108,6 +109,9 @@ fn in_child_after_fork() {
 }
 
 fn spawn() -> bool {
+    if may_fail(Call::Thread).is_err() {
+        return false;
+    }
     std::thread::Builder::new().name("terrace".into()).stack_size(STACK_BYTES).spawn(run).is_ok()
 }
 

@@ -5,6 +5,8 @@
 
 use super::{DEAD, EMPTY, Heap, OWN, Sentinel, abandon, boot, slot_heap};
 use crate::arch::slot;
+use crate::meta;
+use crate::sys::{Call, may_fail};
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +19,9 @@ pub(crate) fn make_key() {
     #[cfg(feature = "model")]
     if crate::model::hooks().is_some() {
         // Its threads are not the system's, and say themselves when they end.
+        return;
+    }
+    if may_fail(Call::Key).is_err() {
         return;
     }
     let mut key = 0;
@@ -49,7 +54,7 @@ pub(super) fn attach() -> Option<*mut Heap> {
     // First the slot, then the key: setting a key may allocate, and that allocation must find the heap.
     slot::set(heap.cast());
     let key = KEY.load(Ordering::Acquire);
-    if key != 0 {
+    if key != 0 && may_fail(Call::KeyValue).is_ok() {
         // SAFETY: the key exists; a failure (ENOMEM) only means that the heap is not handed on when the thread ends.
         unsafe { libc::pthread_setspecific(key - 1, heap.cast()) };
     }
@@ -65,6 +70,7 @@ pub(crate) fn attached() -> Option<*mut Heap> {
 /// Makes the calling thread one of our own: it has no heap, and what libc allocates in it comes from the shared one.
 pub(crate) fn become_own() {
     let heap = attached();
+    meta::wait_in_threads_with(OWN.0.get().cast());
     slot::set(OWN.0.get().cast());
     if let Some(heap) = heap {
         // The thread's start may have allocated. Its key's destructor will find another heap in the slot.

@@ -1,10 +1,13 @@
 //! Waiting and waking (futex(2)), yielding, and the identity of thread and process.
 
-use super::syscall;
+use super::{Call, may_fail, syscall};
 use core::sync::atomic::AtomicU32;
 
 /// Sleeps while `*word == expected`, until woken; returns at once if it differs. Spurious wake-ups happen.
 pub fn wait(word: &AtomicU32, expected: u32) {
+    if may_fail(Call::Wait).is_err() {
+        return;
+    }
     let op = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
     // SAFETY: `word` outlives the call; a null timeout waits for ever.
     unsafe { syscall(libc::SYS_futex, [word.as_ptr().addr(), op, expected as usize, 0, 0, 0]) };
@@ -12,6 +15,9 @@ pub fn wait(word: &AtomicU32, expected: u32) {
 
 /// As [`wait`], but for at most `ms` milliseconds.
 pub fn wait_for(word: &AtomicU32, expected: u32, ms: u64) {
+    if may_fail(Call::Wait).is_err() {
+        return;
+    }
     let op = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
     let time = libc::timespec {
         tv_sec: (ms / 1000).min(i32::MAX as u64) as libc::time_t,

@@ -1,6 +1,6 @@
 //! Address space: reserve, commit, return and move pages (mmap(2), madvise(2), mremap(2), mprotect(2)).
 
-use super::{Errno, may_fail, syscall};
+use super::{Call, Errno, may_fail, syscall};
 use once_cell::race::OnceNonZeroUsize;
 
 static PAGE: OnceNonZeroUsize = OnceNonZeroUsize::new();
@@ -39,7 +39,7 @@ impl Access {
 
 /// Maps `len` bytes of private anonymous memory anywhere.
 pub fn map(len: usize, access: Access) -> Result<usize, Errno> {
-    may_fail()?;
+    may_fail(Call::Map)?;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh mapping at an address the kernel chooses touches no existing memory.
     Errno::check(unsafe { syscall(libc::SYS_mmap, [0, len, access.prot(), flags as usize, usize::MAX, 0]) })
@@ -47,7 +47,7 @@ pub fn map(len: usize, access: Access) -> Result<usize, Errno> {
 
 /// Maps `len` bytes at exactly `addr`, or fails with `EEXIST` if anything is mapped there already.
 pub fn map_at(addr: usize, len: usize, access: Access) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::Place)?;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping; before Linux 4.17 it is a mere hint, checked below.
     let got = Errno::check(unsafe {
@@ -66,7 +66,7 @@ pub fn map_at(addr: usize, len: usize, access: Access) -> Result<(), Errno> {
 /// # Safety
 /// * The range lies in a mapping the caller owns, and nobody relies on its contents.
 pub unsafe fn map_over(addr: usize, len: usize, access: Access) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::Map)?;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
     // SAFETY: the caller owns the range.
     Errno::check(unsafe {
@@ -80,6 +80,9 @@ pub unsafe fn map_over(addr: usize, len: usize, access: Access) -> Result<(), Er
 /// # Safety
 /// * The range lies in a mapping the caller owns, and nobody uses it again.
 pub unsafe fn unmap(addr: usize, len: usize) {
+    if may_fail(Call::Unmap).is_err() {
+        return;
+    }
     // SAFETY: the caller owns the range. A failure (ENOMEM on a split) leaves it mapped, which is only a leak.
     unsafe { syscall(libc::SYS_munmap, [addr, len, 0, 0, 0, 0]) };
 }
@@ -89,7 +92,7 @@ pub unsafe fn unmap(addr: usize, len: usize) {
 /// # Safety
 /// * The range lies in a mapping the caller owns; with `Access::None`, nobody uses it again.
 pub unsafe fn protect(addr: usize, len: usize, access: Access) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::Protect)?;
     // SAFETY: the caller owns the range.
     Errno::check(unsafe { syscall(libc::SYS_mprotect, [addr, len, access.prot(), 0, 0, 0]) }).map(drop)
 }
@@ -99,7 +102,7 @@ pub unsafe fn protect(addr: usize, len: usize, access: Access) -> Result<(), Err
 /// # Safety
 /// * The range is page-aligned, lies in a mapping the caller owns, and nobody relies on its contents.
 pub unsafe fn discard(addr: usize, len: usize) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::Discard)?;
     // SAFETY: the caller owns the range.
     Errno::check(unsafe { syscall(libc::SYS_madvise, [addr, len, libc::MADV_DONTNEED as usize, 0, 0, 0]) })
         .map(drop)
@@ -110,7 +113,7 @@ pub unsafe fn discard(addr: usize, len: usize) -> Result<(), Errno> {
 /// # Safety
 /// * The range lies in a mapping the caller owns.
 pub unsafe fn no_huge_pages(addr: usize, len: usize) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::HugePages)?;
     // SAFETY: changes how future faults are served, never contents.
     Errno::check(unsafe { syscall(libc::SYS_madvise, [addr, len, libc::MADV_NOHUGEPAGE as usize, 0, 0, 0]) })
         .map(drop)
@@ -121,7 +124,7 @@ pub unsafe fn no_huge_pages(addr: usize, len: usize) -> Result<(), Errno> {
 /// # Safety
 /// * Both ranges are page-aligned, do not overlap, and lie in mappings the caller owns; nobody relies on what was at `to`.
 pub unsafe fn move_mapping(from: usize, to: usize, len: usize) -> Result<(), Errno> {
-    if let Err(refused) = may_fail() {
+    if let Err(refused) = may_fail(Call::Remap) {
         // As before Linux 6.17: the target is unmapped before the kernel finds that it cannot move.
         // SAFETY: the caller owns the target, and nobody relies on what was there.
         unsafe { unmap(to, len) };

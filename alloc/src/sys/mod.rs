@@ -49,10 +49,49 @@ impl core::fmt::Display for Errno {
 
 pub use raw::syscall;
 
-/// Where a test may make the caller's system call fail; nothing otherwise.
+/// What a test may make fail (feature `invariants`): every call into the system whose refusal the library must survive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Call {
+    /// mmap(2) where the kernel likes.
+    Map,
+    /// mmap(2) at one address.
+    Place,
+    /// munmap(2): what was to go stays mapped.
+    Unmap,
+    /// mprotect(2).
+    Protect,
+    /// madvise(2) that drops pages.
+    Discard,
+    /// madvise(2) about huge pages.
+    HugePages,
+    /// mremap(2).
+    Remap,
+    /// mbind(2).
+    Bind,
+    /// move_pages(2).
+    MovePages,
+    /// get_mempolicy(2).
+    Policy,
+    /// futex(2) that waits: it returns early, as after a signal.
+    Wait,
+    /// open(2) of a file of the kernel's.
+    Open,
+    /// userfaultfd(2).
+    Userfault,
+    /// pthread_create(3).
+    Thread,
+    /// pthread_key_create(3).
+    Key,
+    /// pthread_setspecific(3).
+    KeyValue,
+}
+
+/// Where a test may make the caller's call into the system fail; nothing otherwise.
 #[inline(always)]
-fn may_fail() -> Result<(), Errno> {
+pub(crate) fn may_fail(call: Call) -> Result<(), Errno> {
     #[cfg(feature = "invariants")]
-    fault::due()?;
+    fault::due(call)?;
+    let _ = call;
     Ok(())
 }

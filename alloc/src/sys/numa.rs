@@ -1,6 +1,6 @@
 //! NUMA placement: mbind(2), move_pages(2), get_mempolicy(2), and a node's meminfo.
 
-use super::{Errno, may_fail, proc, syscall};
+use super::{Call, Errno, may_fail, proc, syscall};
 use core::fmt::Write;
 
 mod mask;
@@ -20,16 +20,19 @@ const MPOL_MF_MOVE: usize = 1 << 1;
 
 /// The nodes this process may allocate on (its cpuset), from get_mempolicy(2) with `MPOL_F_MEMS_ALLOWED`.
 pub fn mems_allowed() -> Result<NodeMask, Errno> {
+    may_fail(Call::Policy)?;
     let mut mask = NodeMask::EMPTY;
     let (out, bits) = (mask.words_mut().as_mut_ptr().addr(), MAX_NODES as usize);
     // SAFETY: `out` has room for MAX_NODES bits, which is what `maxnode` says.
     Errno::check(unsafe { syscall(libc::SYS_get_mempolicy, [0, out, bits, 0, MPOL_F_MEMS_ALLOWED, 0]) })?;
+    #[cfg(feature = "invariants")]
+    (0..super::fault::pretended_nodes()).for_each(|node| mask.set(node));
     Ok(mask)
 }
 
 /// Sets the memory policy of `[addr, addr + len)` (mbind(2)); affects pages touched from now on.
 pub fn mbind(addr: usize, len: usize, mode: u32, mask: &NodeMask, flags: u32) -> Result<(), Errno> {
-    may_fail()?;
+    may_fail(Call::Bind)?;
     // The kernel counts one bit less than `maxnode`.
     let bits = MAX_NODES as usize + 1;
     let words = mask.words().as_ptr().addr();
@@ -47,6 +50,7 @@ pub fn mbind(addr: usize, len: usize, mode: u32, mask: &NodeMask, flags: u32) ->
 /// When the slices differ in length.
 pub fn move_pages(pages: &[usize], nodes: Option<&[i32]>, status: &mut [i32]) -> Result<usize, Errno> {
     assert_eq!(pages.len(), status.len());
+    may_fail(Call::MovePages)?;
     let nodes = nodes.map_or(0, |nodes| {
         assert_eq!(pages.len(), nodes.len());
         nodes.as_ptr().addr()

@@ -1,10 +1,11 @@
 //! Small files and the error stream: open(2), read(2), write(2), abort(3).
 
-use super::{Errno, syscall};
+use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
 
 /// Reads at most `buf.len()` bytes from the start of `path`.
 pub fn read_file(path: &CStr, buf: &mut [u8]) -> Result<usize, Errno> {
+    may_fail(Call::Open)?;
     let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
     let at = libc::AT_FDCWD as usize;
     // SAFETY: `path` is a NUL-terminated string that outlives the call.

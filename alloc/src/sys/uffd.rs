@@ -5,7 +5,7 @@
 //! itself into a daemon must not make us write into a file it opens later. Only a userfaultfd must stay open (closing
 //! it ends the registration); it is moved out of the way of the program's own numbers and never used again.
 
-use super::{Errno, syscall};
+use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
 
 const USER_MODE_ONLY: usize = 1;
@@ -36,6 +36,7 @@ struct Fd(usize);
 
 impl Fd {
     fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
+        may_fail(Call::Open)?;
         let args =
             [libc::AT_FDCWD as usize, path.as_ptr().addr(), (flags | libc::O_CLOEXEC) as usize, 0, 0, 0];
         // SAFETY: `path` is a NUL-terminated string that outlives the call.
@@ -107,6 +108,7 @@ pub struct WriteWatch {
 /// Puts `[addr, addr + len)` under asynchronous write protection: a write to a protected page is noted by the kernel
 /// and goes on without a signal or a wait, in user and in kernel mode alike. Needs no privilege (Linux 6.7).
 pub fn watch_writes(addr: usize, len: usize) -> Result<WriteWatch, Errno> {
+    may_fail(Call::Userfault)?;
     let flags = USER_MODE_ONLY | (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
     // SAFETY: creates a descriptor, touches no memory.
     let fd = Errno::check(unsafe { syscall(libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]) }).map(Fd)?;
