@@ -1,6 +1,5 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
-use super::free_list::CALLS;
 use super::hardened::side_bytes;
 use super::{HEADER_BYTES, Slab};
 use crate::class::{class_bytes, slab_slices};
@@ -11,6 +10,12 @@ use crate::pagemap::{self, SLICE_BYTES};
 use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
+
+/// So many blocks [`Slab::pop`] takes one by one before it is the slow path's turn.
+const CALLS: u8 = 128;
+
+/// How many times running blocks are chosen ahead before it is the slow path's turn.
+const CHOICES: u8 = 8;
 
 /// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
 const WARM_BYTES: u32 = 8192;
@@ -56,9 +61,9 @@ impl Slab {
                 blocks: blocks as u16,
                 words: words as u16,
                 ahead_shift: 64 - (WARM_BYTES / bytes as u32).clamp(1, 64) as u8,
+                calls_left: Cell::new(CALLS),
+                choices_left: Cell::new(0),
                 last: Cell::new(0),
-                calls: Cell::new(0),
-                again: Cell::new(0),
                 class: class as u8,
                 pool,
                 slices: slices as u8,
@@ -127,8 +132,12 @@ impl Slab {
     /// taken only when none of the others is worth a visit.
     pub(crate) fn advance(&self) -> bool {
         // SAFETY: the cursor points at a word of this slab's bits, or at the sentinel's.
-        if unsafe { &*self.cursor.get() }.load(Ordering::Relaxed) != 0 {
-            self.calls.set(u8::MAX - CALLS);
+        let bits = unsafe { &*self.cursor.get() }.load(Ordering::Relaxed);
+        if bits != 0 {
+            // As it was then: the blocks taken from it came back.
+            let again = self.last.replace(bits) == bits && self.ahead_shift < 63 && at_least_four(bits);
+            self.choices_left.set(if again { CHOICES } else { 0 });
+            self.calls_left.set(if again { 0 } else { CALLS });
             return true;
         }
         let (words, used) = (self.words as usize, self.used_words.get() as usize);
@@ -143,7 +152,7 @@ impl Slab {
         };
         if let Some(word) = found {
             self.point_at(word);
-            self.calls.set(u8::MAX - CALLS);
+            self.calls_left.set(CALLS);
         }
         found.is_some()
     }

@@ -4,12 +4,6 @@ use super::Slab;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
-/// How often a word must be found as it was last found before blocks are chosen ahead.
-const OFTEN: u8 = 8;
-
-/// After about so many calls of [`Slab::pop`] the slow path is taken.
-pub(super) const CALLS: u8 = 250;
-
 /// Why a pointer cannot be freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FreeFault {
@@ -20,13 +14,14 @@ pub(crate) enum FreeFault {
 }
 
 impl Slab {
-    /// Takes a free block of the cursor's word; `None` if it has none, or once in [`CALLS`] calls: where blocks come and go in the same word
-    /// for ever, the slow path must still get its turn now and then.
+    /// Takes a free block of the cursor's word; `None` if it has none, or if it is the slow path's turn, which comes at least once in some
+    /// hundred calls also where blocks come and go in the same word for ever.
     ///
     /// A program that frees what it has just allocated gets the same few blocks again and again. Were the word alone the source, each
     /// of its mallocs would wait for the last free's store to it, whose place in turn depends on the page map's entry for the block (35
-    /// cycles a pair on Zen 3). So when the same block comes up again, the next few are chosen ahead, and nothing waits for the word.
-    /// Not always, because how often the choice lasts is hard to predict where blocks are freed at random.
+    /// cycles a pair on Zen 3). So when a word is found at the slow path's turn as it was at the last, the next few blocks are chosen
+    /// ahead for a while, and nothing waits for the word. Not always, because how long a choice lasts is hard to predict where blocks
+    /// are freed at random.
     #[inline(always)]
     pub(crate) fn pop(&self) -> Option<NonNull<u8>> {
         // SAFETY: the cursor points at a word of this slab's bits, or at the sentinel's.
@@ -42,22 +37,18 @@ impl Slab {
             if bits == 0 {
                 return None;
             }
-            let calls = self.calls.get();
-            if calls == u8::MAX {
-                return None;
-            }
-            self.calls.set(calls + 1);
             let rest = bits & (bits - 1);
             let first = bits.trailing_zeros();
-            if bits == self.last.replace(bits) {
-                if self.again.get() < OFTEN {
-                    self.again.set(self.again.get() + 1);
-                } else {
-                    self.ahead.set(rest & (u64::MAX >> self.ahead_shift) << first);
-                    self.calls.set(calls.saturating_add(65 - self.ahead_shift));
-                }
+            let calls = self.calls_left.get();
+            if calls > 0 {
+                self.calls_left.set(calls - 1);
             } else {
-                self.again.set(0);
+                let choices = self.choices_left.get();
+                if choices == 0 {
+                    return None;
+                }
+                self.choices_left.set(choices - 1);
+                self.ahead.set(rest & (u64::MAX >> self.ahead_shift) << first);
             }
             word.store(rest, Ordering::Relaxed);
             first

@@ -82,12 +82,12 @@ pub(crate) struct Slab {
     cursor: Cell<*const AtomicU64>,
     /// Address of the block of bit 0 of that word.
     cursor_base: Cell<usize>,
-    /// The word as [`Slab::pop`] last found it while no block was chosen ahead. By the owner.
+    /// The word as it was at the slow path's last turn. By the owner.
     last: Cell<u64>,
-    /// Counts the calls of [`Slab::pop`] up to the largest number, which sends it the slow way. By the owner.
-    calls: Cell<u8>,
-    /// How many times running the word was found as it was found last. By the owner.
-    again: Cell<u8>,
+    /// How many more blocks [`Slab::pop`] takes one by one, and how many more times it then chooses some ahead, before it is the slow path's
+    /// turn. By the owner.
+    calls_left: Cell<u8>,
+    choices_left: Cell<u8>,
     /// 64 less the number of blocks chosen ahead.
     ahead_shift: u8,
     /// The index of the cursor's word, and how many words it has been pointed at, from the first on. By the owner.
@@ -131,9 +131,9 @@ impl Slab {
             blocks: 0,
             words: 0,
             ahead_shift: 63,
+            calls_left: Cell::new(0),
+            choices_left: Cell::new(0),
             last: Cell::new(0),
-            calls: Cell::new(0),
-            again: Cell::new(0),
             class: 0,
             pool: 0,
             slices: 0,
