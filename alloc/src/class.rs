@@ -97,7 +97,7 @@ pub(crate) fn aligned_class(size: usize, align: usize) -> Option<usize> {
     if align > SLICE_BYTES || size > MAX_SMALL {
         return None;
     }
-    // Slabs start on slice boundaries, so a block size that is a multiple of the alignment aligns every block. The powers of two
+    // Slabs end on slice boundaries, so a block size that is a multiple of the alignment aligns every block. The powers of two
     // are among the classes, so the search is short.
     (class_of(size.max(align))..CLASSES).find(|&class| class_bytes(class).is_multiple_of(align))
 }

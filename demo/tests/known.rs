@@ -49,10 +49,11 @@ fn compare_with_counts(outcome: &Outcome, windows: usize, each: f64) {
         // The program's accesses and nothing else: Terrace keeps what it knows about the heap out of the heap.
         let total: u64 = counted.nodes.iter().map(|n| n.total()).sum();
         let off = total as f64 / (WINDOW as f64 * each) - 1.0;
-        assert!(off.abs() < 0.005, "{total} accesses counted, {:+.2} %", off * 100.0);
         let (counted, share, drift) =
             (counted.share(0), judged.number("share"), judged.number("drift").abs());
-        println!("{}: placement {share:.4}, counted {counted:.4}", judged.text("distribution"));
+        let name = judged.text("distribution");
+        println!("{name}: placement {share:.4}, counted {counted:.4}; accesses {:+.2} %", off * 100.0);
+        assert!(off.abs() < 0.005, "{total} accesses counted, {:+.2} %", off * 100.0);
         // Pages may move within the window: half of the drift. The draw is random: three points.
         assert!((counted - share).abs() <= drift / 2.0 + 0.03, "counted {counted}, from placement {share}");
     }

@@ -13,6 +13,7 @@ const CRIMES: &[(&str, &str)] = &[
     ("double_free_later", "double free of 0x"),
     ("double_free_remote", "double free of 0x"),
     ("double_free_both", "double free of 0x"),
+    ("double_free_stranger", "double free of 0x"),
     ("double_free_by_two_others", "double free of 0x"),
     ("delete_after_free", "double free of 0x"),
     ("realloc_after_free", "double free of 0x"),

@@ -10,7 +10,7 @@ use crate::control;
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
 /// pthread_atfork(3). In glibc that is a static function in front of this one, which the linker puts far from all other code that
-/// every process runs; what it adds, whose handlers they are, matters only to a library that can be unloaded.
+/// every process runs.
 #[cfg(target_env = "gnu")]
 unsafe fn register_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
     unsafe extern "C" {
@@ -20,9 +20,11 @@ unsafe fn register_atfork(prepare: extern "C" fn(), parent: extern "C" fn(), chi
             child: extern "C" fn(),
             dso: *const core::ffi::c_void,
         ) -> core::ffi::c_int;
+        /// Whose handlers they are: the program or library that this is linked into.
+        static __dso_handle: core::ffi::c_void;
     }
-    // SAFETY: passed on from the caller; null says that the handlers are the program's.
-    unsafe { __register_atfork(prepare, parent, child, core::ptr::null()) };
+    // SAFETY: passed on from the caller; only the handle's address is used.
+    unsafe { __register_atfork(prepare, parent, child, &raw const __dso_handle) };
 }
 
 #[cfg(not(target_env = "gnu"))]

@@ -13,7 +13,7 @@ use crate::sync::Lock;
 use crate::sys::{futex, mm, numa};
 use core::sync::atomic::Ordering;
 
-/// A run longer than this (64 MiB) is returned to the system at once: keeping it would be felt, and its next user pays for faults
+/// A run longer than this (128 MiB) is returned to the system at once: keeping it would be felt, and its next user pays for faults
 /// only as it would pay for touching so much memory.
 const KEEP_EXTENTS: usize = 64;
 

@@ -33,6 +33,7 @@ impl Bins {
             Some(run) => run,
             None => {
                 // No memory: slabs of other classes that have run empty hold what this class needs.
+                heap.give_gathered();
                 abandon::reclaim_abandoned();
                 purge::release_idle(heap, true);
                 if let Some(addr) = self.take_open(slices) {

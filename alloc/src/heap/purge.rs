@@ -9,6 +9,9 @@ use crate::sys::futex;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
+/// Heaps are not searched for idle memory more often, whatever the purge period; what is given back goes at once if that is 0.
+const LEAST_MS: u64 = 100;
+
 /// Destroys every slab of `heap` without a live block. Under its lock. With `current`, also those that bins allocate from: only for the
 /// owner thread, or for a heap without one.
 pub(super) fn release_idle(heap: &Heap, current: bool) {
@@ -67,7 +70,8 @@ pub(super) fn purge(heap: &Heap) {
 
 /// Whether a period has passed since it last was, by `now` in ms; that starts the next. By the heap's owner or, if it has none, under its lock.
 pub(super) fn is_due(heap: &Heap, now: u64) -> bool {
-    let due = now.wrapping_sub(heap.last_purge_ms.get()) >= u64::from(config::get().purge_ms);
+    let period = u64::from(config::get().purge_ms).max(LEAST_MS);
+    let due = now.wrapping_sub(heap.last_purge_ms.get()) >= period;
     if due {
         heap.last_purge_ms.set(now);
     }

@@ -15,7 +15,7 @@ use core::ptr::{self, NonNull};
 const CALLS: u8 = 128;
 
 /// How many times running blocks are chosen ahead before it is the slow path's turn.
-const CHOICES: u8 = 8;
+const CHOICES: u8 = 4;
 
 /// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
 const WARM_BYTES: u32 = 8192;

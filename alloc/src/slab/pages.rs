@@ -48,8 +48,12 @@ impl Slab {
                 let from = self.base() + i * page;
                 let first = from.saturating_sub(self.start) / bytes;
                 let end = ((from + page - 1).saturating_sub(self.start) / bytes).min(last);
-                (first..=end)
-                    .all(|index| self.local(index / 64).load(Ordering::Relaxed) >> (index % 64) & 1 == 1)
+                (first / 64..=end / 64).all(|word| {
+                    let lowest = if word == first / 64 { first % 64 } else { 0 };
+                    let highest = if word == end / 64 { end % 64 } else { 63 };
+                    let mask = u64::MAX << lowest & u64::MAX >> (63 - highest);
+                    self.local(word).load(Ordering::Relaxed) & mask == mask
+                })
             })
             .fold(0, |pages, i| pages | 1 << i)
     }

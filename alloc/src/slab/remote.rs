@@ -63,6 +63,11 @@ impl RemoteStack {
 }
 
 impl Slab {
+    /// Whether a block of `bits` in word `word` is free, as far as other threads' stores can be seen.
+    pub(crate) fn is_free(&self, word: usize, bits: u64) -> bool {
+        (self.local(word).load(Ordering::Relaxed) | self.remote(word).load(Ordering::Relaxed)) & bits != 0
+    }
+
     /// Gives the blocks of `bits` in word `word` back, from a thread that does not own the slab. An error names those
     /// that were free already.
     pub(crate) fn push_remote(&self, word: usize, bits: u64) -> Result<(), u64> {

@@ -216,11 +216,11 @@ pub(crate) unsafe fn resize(block: *mut u8, size: usize) -> bool {
     };
     let block_bytes = slab.block_bytes as usize;
     let Ok(index) = slab.index_of(block.addr()) else { return false };
-    // Room for a canary stays.
-    if size >= block_bytes || size < block_bytes / 2 {
+    let (addr, old) = (block.addr(), slab.size_of(index));
+    // Room for a canary stays. What is less than half the size it has moves, as in every mode.
+    if size >= block_bytes || (size < block_bytes / 2 && size < old / 2) {
         return false;
     }
-    let (addr, old) = (block.addr(), slab.size_of(index));
     // SAFETY: the block is live, and the caller's.
     unsafe {
         check_canary(addr, old, block_bytes);
