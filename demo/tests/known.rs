@@ -46,14 +46,15 @@ fn compare_with_counts(outcome: &Outcome, windows: usize, each: f64) {
     let judged: Vec<&Value> = records.iter().filter(|r| r.text("k") == "window").collect();
     assert_eq!((counted.len(), judged.len()), (windows, windows), "{}", outcome.stdout);
     for (counted, judged) in counted.iter().zip(judged) {
-        // The program's accesses and nothing else: Terrace keeps what it knows about the heap out of the heap.
+        // The program's accesses and nothing else: Terrace keeps what it knows about the heap out of the heap. But an increment that
+        // meets a write-protected page begins again, and its load is counted twice: as often as the tracker protects pages.
         let total: u64 = counted.nodes.iter().map(|n| n.total()).sum();
         let off = total as f64 / (WINDOW as f64 * each) - 1.0;
         let (counted, share, drift) =
             (counted.share(0), judged.number("share"), judged.number("drift").abs());
         let name = judged.text("distribution");
         println!("{name}: placement {share:.4}, counted {counted:.4}; accesses {:+.2} %", off * 100.0);
-        assert!(off.abs() < 0.005, "{total} accesses counted, {:+.2} %", off * 100.0);
+        assert!((-0.005..0.015).contains(&off), "{total} accesses counted, {:+.2} %", off * 100.0);
         // Pages may move within the window: half of the drift. The draw is random: three points.
         assert!((counted - share).abs() <= drift / 2.0 + 0.03, "counted {counted}, from placement {share}");
     }
