@@ -12,10 +12,10 @@
 use super::Heap;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab};
+use crate::sync::atomic::{Ordering, compiler_fence};
 use crate::sys::proc::die;
 use core::cell::Cell;
 use core::ptr;
-use core::sync::atomic::{Ordering, compiler_fence};
 
 /// Blocks up to this size are gathered.
 const LARGEST: u32 = 512;

@@ -8,6 +8,8 @@
 pub(crate) use super::modelled::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
 };
+/// Orders what one thread does as a forked child finds it: no step of its own.
+pub(crate) use core::sync::atomic::compiler_fence;
 #[cfg(not(feature = "model"))]
 pub(crate) use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
