@@ -28,7 +28,7 @@ const WORDS: usize = 32;
 struct Entry {
     /// Null if there never were any.
     slab: Cell<*const Slab>,
-    /// Address of one of the blocks.
+    /// Address of the block gathered last.
     at: Cell<usize>,
     bits: Cell<u64>,
     word: Cell<u32>,
@@ -70,8 +70,9 @@ impl Heap {
             self.give_entry(entry);
             entry.slab.set(slab);
             entry.word.set(word as u32);
-            entry.at.set(addr);
         }
+        // Each time: a header may be another slab's by now, with blocks elsewhere.
+        entry.at.set(addr);
         if entry.bits.get() & bit != 0 {
             return Err(FreeFault::Double);
         }
