@@ -7,6 +7,12 @@ fn benches(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_terrace-benches")).args(args).output().unwrap()
 }
 
+/// One quick run of the benchmarks `only` names in each of two columns, both of them the C library's malloc.
+fn glibc_twice(dir: &Path, only: &str) -> Output {
+    let out = dir.to_str().unwrap();
+    benches(&["--quick", "--runs", "1", "--allocators", "glibc", "--null", "--only", only, "--out", out])
+}
+
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -37,18 +43,7 @@ fn sound_allocators_agree_on_every_workload() {
     let dir = scratch("sound");
     let only =
         "pairs-medium,batch-random,larson,shared-slots,thread-churn,realloc-vectors,calloc-large,stl-threads";
-    let output = benches(&[
-        "--quick",
-        "--runs",
-        "1",
-        "--allocators",
-        "glibc",
-        "--null",
-        "--only",
-        only,
-        "--out",
-        dir.to_str().unwrap(),
-    ]);
+    let output = glibc_twice(&dir, only);
     assert!(output.status.success(), "{}", text(&output));
     let csv = std::fs::read_to_string(dir.join("bench.csv")).unwrap();
     assert_eq!(csv.lines().filter(|line| !line.starts_with('#')).count(), 1 + 2 * 8, "{csv}");
@@ -62,18 +57,7 @@ fn programs_and_crowds_print_the_same_every_time() {
     let dir = scratch("programs");
     let only = "producers-consumer,producer-consumers,asymmetric,thread-once,oversubscribed-8,local-1,local-2,sized-deletes,\
                 rust-collections,node,redis,git,rustfmt";
-    let output = benches(&[
-        "--quick",
-        "--runs",
-        "1",
-        "--allocators",
-        "glibc",
-        "--null",
-        "--only",
-        only,
-        "--out",
-        dir.to_str().unwrap(),
-    ]);
+    let output = glibc_twice(&dir, only);
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("WRONG") && !said.contains("failed"), "{said}");

@@ -38,10 +38,7 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     let result = match thread::attach().map(|heap| unsafe { &*heap }) {
         Some(heap) if ptr::eq(heap, slab.heap()) => heap.free_full(slab, addr),
         Some(heap) => heap.free_remote(slab, addr),
-        None => abandon::without_heap(|| {
-            let index = slab.index_of(addr)?;
-            slab.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
-        }),
+        None => abandon::without_heap(|| slab.push_remote_block(slab.index_of(addr)?)),
     };
     if let Err(fault) = result {
         report(addr, fault);

@@ -24,8 +24,9 @@ const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
 }
 
-fn header_bytes(words: usize) -> usize {
-    HEADER_BYTES + 2 * words * 8
+/// Bytes of the header of a slab of so many blocks of `bytes` bytes, with all that follows it.
+fn header_bytes(blocks: usize, bytes: usize, hardened: bool) -> usize {
+    HEADER_BYTES + 2 * words_for(blocks) * 8 + if hardened { side_bytes(blocks, bytes) } else { 0 }
 }
 
 /// Whether at least four bits are set.
@@ -45,8 +46,7 @@ impl Slab {
         // What the blocks do not fill is in front of them, so that no address behind the last one is the slab's.
         let start = base + slices * SLICE_BYTES - blocks * bytes;
         let hardened = config::get().hardened;
-        let side = if hardened { side_bytes(blocks, bytes) } else { 0 };
-        let slab = meta::take_zeroed(header_bytes(words) + side)?.cast::<Slab>().as_ptr();
+        let slab = meta::take_zeroed(header_bytes(blocks, bytes, hardened))?.cast::<Slab>().as_ptr();
         // SAFETY: the block is ours, 64-byte aligned and large enough for the header and its bits.
         unsafe {
             slab.write(Slab {
@@ -106,13 +106,11 @@ impl Slab {
     pub(crate) unsafe fn destroy(slab: *mut Slab) {
         // SAFETY: the header is readable; nobody else refers to it any more.
         let this = unsafe { &*slab };
-        let (base, slices, words) = (this.base(), this.slices as usize, this.words as usize);
-        let hardened = this.is_hardened();
-        let side = if hardened { side_bytes(this.blocks as usize, this.block_bytes as usize) } else { 0 };
-        pagemap::set(base, slices, ptr::null_mut());
+        let header = header_bytes(this.blocks as usize, this.block_bytes as usize, this.is_hardened());
+        pagemap::set(this.base(), this.slices as usize, ptr::null_mut());
         if let Some(block) = NonNull::new(slab.cast()) {
             // SAFETY: the block came from `take_zeroed` with this size.
-            unsafe { meta::give(block, header_bytes(words) + side) };
+            unsafe { meta::give(block, header) };
         }
     }
 

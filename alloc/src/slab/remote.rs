@@ -13,7 +13,7 @@
 //! No notification is lost: a word's announcement either precedes the owner's reset, and the word is then visible to the collection
 //! that follows, or finds the count 0 and pushes again; and a bit set in a word that is not zero goes where that word goes.
 
-use super::Slab;
+use super::{FreeFault, Slab};
 use crate::heap::Heap;
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sys::proc::die;
@@ -66,6 +66,11 @@ impl Slab {
     /// Whether a block of `bits` in word `word` is free, as far as other threads' stores can be seen.
     pub(crate) fn is_free(&self, word: usize, bits: u64) -> bool {
         (self.local(word).load(Ordering::Relaxed) | self.remote(word).load(Ordering::Relaxed)) & bits != 0
+    }
+
+    /// Gives block `index` back, from a thread that does not own the slab.
+    pub(crate) fn push_remote_block(&self, index: usize) -> Result<(), FreeFault> {
+        self.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
     }
 
     /// Gives the blocks of `bits` in word `word` back, from a thread that does not own the slab. An error names those

@@ -52,6 +52,6 @@ impl Slab {
         }
         let unannounced = self.unannounced.get();
         assert!(unannounced >= 0, "slab {:#x}: {unannounced} words collected but not announced", self.start);
-        assert_eq!(self.strays(), 0, "slab {:#x}: next blocks that are not free", self.start);
+        assert_eq!(self.strays(), 0, "slab {:#x}: blocks chosen ahead that are not free", self.start);
     }
 }

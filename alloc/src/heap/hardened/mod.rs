@@ -197,9 +197,7 @@ pub(super) fn free(slab: &Slab, addr: usize) -> Result<(), FreeFault> {
             heap.put_in_quarantine(slab, addr);
             Ok(())
         }
-        None => abandon::without_heap(|| {
-            slab.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
-        }),
+        None => abandon::without_heap(|| slab.push_remote_block(index)),
     }
 }
 

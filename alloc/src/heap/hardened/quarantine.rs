@@ -9,7 +9,7 @@ use crate::config;
 use crate::heap::release::report;
 use crate::meta;
 use crate::pagemap;
-use crate::slab::{FreeFault, Slab};
+use crate::slab::Slab;
 use core::cell::Cell;
 use core::ptr;
 
@@ -104,9 +104,7 @@ impl Heap {
             slab.push_local(addr).inspect(|()| self.list_if_full(slab))
         } else {
             // Under this heap's lock, so no fork finds the push half done.
-            slab.index_of(addr).and_then(|index| {
-                slab.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
-            })
+            slab.index_of(addr).and_then(|index| slab.push_remote_block(index))
         };
         if let Err(fault) = freed {
             report(addr, fault);
