@@ -7,6 +7,7 @@
 //! decides. A block larger than 256 KiB is a *large* span of whole extents and has no class.
 
 use crate::pagemap::SLICE_BYTES;
+use core::ops::Range;
 
 /// The largest request a slab serves, in bytes.
 pub(crate) const MAX_SMALL: usize = 256 << 10;
@@ -16,23 +17,29 @@ pub(crate) const CLASSES: usize = 96;
 
 /// Requests up to here are looked up in a table in steps of 16 bytes, …
 const FINE_MAX: usize = 1024;
-/// … up to here in steps of 128, as above [`FINE_MAX`] every class is a multiple of 128, and the rest in steps of 4 KiB. Finding the
-/// highest bit and shifting by it instead costs 7 ns a request (measured on Zen 3, where both are slow).
-const COARSE_MAX: usize = 32 << 10;
+/// … the rest in steps of 128, as above [`FINE_MAX`] every class is a multiple of 128. Finding the highest bit and shifting by it
+/// instead costs 7 ns a request (measured on Zen 3, where both are slow).
+const COARSE_STEP: usize = 128;
 
-/// Where the entries for larger steps begin.
+/// How many classes are reached by steps of 16 bytes, and how many such steps there are.
+const FINE_CLASSES: usize = 32;
+const FINE_STEPS: usize = FINE_MAX / 16 + 1;
+
+/// How many places a table by size has that the fast path indexes with nothing looked up first: one for each step of 16 bytes, one
+/// for each larger class.
+pub(crate) const PLACES: usize = FINE_STEPS + CLASSES - FINE_CLASSES;
+
+/// Where the entries for the larger steps begin.
 const COARSE: usize = FINE_MAX / 16 + 1;
-const COARSEST: usize = COARSE + COARSE_MAX / 128 + 1;
 
-/// The class of each step, the three tables one after another.
-static CLASS: [u8; COARSEST + MAX_SMALL / 4096 + 1] = {
+/// The class of each step, the two tables one after the other.
+static CLASS: [u8; COARSE + MAX_SMALL / COARSE_STEP + 1] = {
     let mut table = [0; _];
     let mut i = 0;
     while i < table.len() {
         let size = match i {
-            0 | COARSE | COARSEST => 1,
-            COARSEST.. => (i - COARSEST) * 4096,
-            COARSE.. => (i - COARSE) * 128,
+            0 | COARSE => 1,
+            COARSE.. => (i - COARSE) * COARSE_STEP,
             _ => i * 16,
         };
         table[i] = class_by_arithmetic(size) as u8;
@@ -50,25 +57,34 @@ const fn class_by_arithmetic(size: usize) -> usize {
     (exponent - 6) * 8 + ((s >> (exponent - 3)) & 7)
 }
 
-/// The class that serves `size` bytes, if that is at most 1 KiB.
+/// The place for `size` bytes in a table of [`PLACES`], if that is at most 1 KiB.
 #[inline(always)]
-pub(crate) fn fine_class_of(size: usize) -> Option<usize> {
-    // SAFETY: ceil(size / 16) <= 64, and the table is longer.
-    (size <= FINE_MAX).then(|| unsafe { *CLASS.get_unchecked(size.div_ceil(16)) } as usize)
+pub(crate) fn fine_place_of(size: usize) -> Option<usize> {
+    (size <= FINE_MAX).then(|| size.div_ceil(16))
+}
+
+/// The place for `size` bytes in a table of [`PLACES`]; `size` is at most [`MAX_SMALL`].
+#[inline(always)]
+pub(crate) fn place_of(size: usize) -> usize {
+    fine_place_of(size).unwrap_or_else(|| FINE_STEPS - FINE_CLASSES + class_of(size))
+}
+
+/// The places of all sizes that `class` serves.
+#[inline]
+pub(crate) const fn places_of(class: usize) -> Range<usize> {
+    match class {
+        0 => 0..2,
+        1..FINE_CLASSES => class_bytes(class - 1) / 16 + 1..class_bytes(class) / 16 + 1,
+        _ => FINE_STEPS - FINE_CLASSES + class..FINE_STEPS - FINE_CLASSES + class + 1,
+    }
 }
 
 /// The class that serves `size` bytes; `size` is at most [`MAX_SMALL`].
 #[inline(always)]
 pub(crate) fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_SMALL);
-    let at = if size <= FINE_MAX {
-        size.div_ceil(16)
-    } else if size <= COARSE_MAX {
-        COARSE + size.div_ceil(128)
-    } else {
-        COARSEST + size.div_ceil(4096)
-    };
-    // SAFETY: at most 64, 256 and 64 above the first entry of its kind, and there are as many and one more.
+    let at = if size <= FINE_MAX { size.div_ceil(16) } else { COARSE + size.div_ceil(COARSE_STEP) };
+    // SAFETY: at most 64 and 2048 above the first entry of its kind, and there are as many and one more.
     unsafe { *CLASS.get_unchecked(at) as usize }
 }
 
@@ -114,6 +130,16 @@ mod tests {
             assert!(class == 0 || class_bytes(class - 1) < size, "{size}");
         }
         assert_eq!(class_bytes(CLASSES - 1), MAX_SMALL);
+    }
+
+    #[test]
+    fn every_size_has_a_place_among_those_of_its_class() {
+        for size in 0..=MAX_SMALL {
+            assert!(places_of(class_of(size)).contains(&place_of(size)), "{size}");
+            assert!(fine_place_of(size).is_none_or(|place| place == place_of(size)), "{size}");
+        }
+        let all: Vec<usize> = (0..CLASSES).flat_map(places_of).collect();
+        assert_eq!(all, (0..PLACES).collect::<Vec<_>>());
     }
 
     #[test]

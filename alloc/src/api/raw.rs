@@ -18,9 +18,9 @@ pub use crate::heap::heap_stats;
 #[inline(always)]
 #[must_use]
 pub fn malloc_fast(size: usize) -> Option<NonNull<u8>> {
-    let class = class::fine_class_of(size)?;
+    let place = class::fine_place_of(size)?;
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
-    unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() }
+    unsafe { (*(*slot_heap()).default.in_use(place)).pop() }
 }
 
 /// Allocates `size` bytes (malloc(3)); size 0 gets a block of its own. Null = no memory.
@@ -30,11 +30,11 @@ pub fn malloc(size: usize) -> *mut u8 {
     if size > MAX_SMALL {
         return heap::allocate_large(Pool::Default, size, 1, false);
     }
-    let class = class_of(size);
+    let place = class::place_of(size);
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
-    match unsafe { (*(*slot_heap()).default.current.get_unchecked(class).get()).pop() } {
+    match unsafe { (*(*slot_heap()).default.in_use(place)).pop() } {
         Some(block) => block.as_ptr(),
-        None => heap::allocate_slow(Pool::Default, class, size, 16),
+        None => heap::allocate_slow(Pool::Default, class_of(size), size, 16),
     }
 }
 

@@ -206,7 +206,7 @@ pub(crate) unsafe fn reset_after_fork(mine: *mut Heap) {
             heap.lock.reset();
             if !ptr::eq(heap, mine) && !ptr::eq(heap, shared) {
                 // Its thread may have been between two words of a slab: that takes no lock.
-                heap.all_bins().flat_map(|bins| &bins.current).for_each(|slab| (*slab.get()).rewind());
+                heap.all_bins().flat_map(Bins::slabs_in_use).for_each(|slab| (*slab).rewind());
                 heap.live.store(false, Ordering::Relaxed);
                 // Nobody walks a stack for it any more.
                 heap.sampling.set(false);

@@ -37,7 +37,7 @@ pub use walk::check_invariants;
 
 use crate::arch::slot;
 use crate::arena::Pool;
-use crate::class::CLASSES;
+use crate::class::{CLASSES, PLACES, places_of};
 use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
 use crate::sync::atomic::{AtomicBool, AtomicPtr};
@@ -48,8 +48,8 @@ use remote_cache::RemoteCache;
 /// A heap's slabs of one pool.
 #[repr(C)]
 pub(crate) struct Bins {
-    /// The slab each class allocates from; the empty slab if none.
-    pub(crate) current: [Cell<*mut Slab>; CLASSES],
+    /// The slab that each class allocates from, at all [`places_of`] it; the empty slab if none.
+    current: [Cell<*mut Slab>; PLACES],
     /// Slabs with free blocks, per class.
     partial: [Cell<*mut Slab>; CLASSES],
     /// First extent with free slices, as extent index + 1; 0 = none.
@@ -64,13 +64,39 @@ pub(crate) struct Bins {
 impl Bins {
     const fn new(pool: Pool) -> Self {
         Bins {
-            current: [const { Cell::new((&raw const EMPTY_SLAB).cast_mut()) }; CLASSES],
+            current: [const { Cell::new((&raw const EMPTY_SLAB).cast_mut()) }; PLACES],
             partial: [const { Cell::new(ptr::null_mut()) }; CLASSES],
             open: Cell::new(0),
             extents: Cell::new(0),
             until_sweep: Cell::new(0),
             pool: Cell::new(pool as u8),
         }
+    }
+
+    /// The slab for sizes of `place`, of [`class::place_of`] them.
+    ///
+    /// # Safety
+    /// * `place` is below [`PLACES`].
+    #[inline(always)]
+    pub(crate) unsafe fn in_use(&self, place: usize) -> *mut Slab {
+        debug_assert!(place < PLACES);
+        // SAFETY: passed on from the caller.
+        unsafe { self.current.get_unchecked(place) }.get()
+    }
+
+    /// The slab that `class` allocates from.
+    fn current(&self, class: usize) -> *mut Slab {
+        self.current[places_of(class).start].get()
+    }
+
+    /// The slabs that it allocates from, some several times, and the empty one.
+    fn slabs_in_use(&self) -> impl Iterator<Item = *mut Slab> {
+        self.current.iter().map(Cell::get)
+    }
+
+    /// Makes `class` allocate from `slab`. By the owner under its lock, or for a heap without one.
+    fn set_current(&self, class: usize, slab: *mut Slab) {
+        self.current[places_of(class)].iter().for_each(|place| place.set(slab));
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn check_empty() {
         for bins in heap.all_bins() {
             assert_eq!((bins.extents.get(), bins.open.get()), (0, 0), "a heap has extents");
             let empty = |class: usize| {
-                ptr::eq(bins.current[class].get(), empty_slab()) && bins.partial[class].get().is_null()
+                ptr::eq(bins.current(class), empty_slab()) && bins.partial[class].get().is_null()
             };
             assert!((0..CLASSES).all(empty), "a heap has slabs");
         }

@@ -19,7 +19,8 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
     for bins in heap.all_bins() {
         for class in 0..CLASSES {
             if current {
-                let slab = bins.current[class].replace(empty_slab());
+                let slab = bins.current(class);
+                bins.set_current(class, empty_slab());
                 if !ptr::eq(slab, empty_slab()) {
                     // SAFETY: a current slab is alive.
                     bins.push_partial(unsafe { &*slab });

@@ -37,7 +37,7 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     let heap = unsafe { &*slot_heap() };
     let Some(bins) = heap.existing_bins(pool) else { return ptr::null_mut() };
     // SAFETY: a bin holds a live slab or the empty one.
-    let slab = unsafe { &*bins.current[class].get() };
+    let slab = unsafe { &*bins.current(class) };
     if !slab.advance() || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
 }
 
@@ -56,7 +56,7 @@ impl Heap {
     fn pop(&self, pool: Pool, class: usize) -> *mut u8 {
         match self.existing_bins(pool) {
             // SAFETY: a bin holds a live slab or the empty one.
-            Some(bins) => or_null(unsafe { &*bins.current[class].get() }.pop()),
+            Some(bins) => or_null(unsafe { &*bins.current(class) }.pop()),
             None => ptr::null_mut(),
         }
     }
@@ -68,7 +68,7 @@ impl Heap {
         self.purge_if_due();
         let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
         loop {
-            let slab = bins.current[class].get();
+            let slab = bins.current(class);
             if !ptr::eq(slab, empty_slab()) {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
@@ -77,7 +77,7 @@ impl Heap {
                     return or_null(this.pop());
                 }
                 this.set_full(true);
-                bins.current[class].set(empty_slab());
+                bins.set_current(class, empty_slab());
             }
             let slab = match bins.pop_partial(class) {
                 Some(slab) => slab,
@@ -92,7 +92,7 @@ impl Heap {
             };
             // SAFETY: as above.
             unsafe { (*slab).forget_purged() };
-            bins.current[class].set(slab);
+            bins.set_current(class, slab);
         }
     }
 

@@ -40,7 +40,7 @@ fn check_bins(heap: &Heap, bins: &Bins) {
     // Where each slab is: allocated from, listed, or full. What the lists hold must be what the extents hold.
     let (mut current, mut listed) = (0, 0);
     for class in 0..CLASSES {
-        let slab = bins.current[class].get();
+        let slab = bins.current(class);
         if !ptr::eq(slab, empty_slab()) {
             // SAFETY: a current slab is alive.
             let slab = unsafe { &*slab };
