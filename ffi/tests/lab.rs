@@ -61,3 +61,36 @@ fn a_sandbox_that_refuses_to_move_pages_is_enough() {
     let shown = vm.run(command).unwrap().expect_success().stdout;
     assert_eq!(shown.matches("workload: ok\n").count(), 3, "{shown}");
 }
+
+/// Instructions of the application's thread for its operations on the heap, as `steps.c` counts them.
+fn steps(shown: &str) -> f64 {
+    let count = shown.lines().find_map(|line| line.strip_prefix("steps: "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in\n{shown}"))
+}
+
+/// What tiering costs a thread that has nothing to be moved: no more than one instruction in a hundred. On a machine without a device
+/// node the modes do not differ at all.
+#[test]
+fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
+    let program = compile("c/steps.c", &["-O2"]);
+    let count = |layout, settings: &str| {
+        // No purge, whose work goes by the clock, which runs on between two steps.
+        let command = format!(
+            "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} 500"
+        );
+        let shown =
+            machine(layout, Kernel::V6_12, &[&program]).run(&command).unwrap().expect_success().stdout;
+        steps(&shown)
+    };
+    let alone = count(Layout::OneNode, "TERRACE_MODE=isolate ./steps 1");
+    let no_device = count(Layout::OneNode, "TERRACE_MODE=auto ./steps 1");
+    let tiered = count(Layout::DramDevice, "TERRACE_MODE=auto ./steps 2");
+    println!(
+        "instructions an operation: {} alone, {} in auto mode, {} beside a tracker",
+        alone / 2e3,
+        no_device / 2e3,
+        tiered / 2e3
+    );
+    assert!((no_device / alone - 1.0).abs() < 0.001, "{alone} and {no_device} instructions");
+    assert!(tiered / alone < 1.01, "{alone} and {tiered} instructions");
+}
