@@ -87,9 +87,9 @@ fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
     let tiered = count(Layout::DramDevice, "TERRACE_MODE=auto ./steps 2");
     println!(
         "instructions an operation: {} alone, {} in auto mode, {} beside a tracker",
-        alone / 2e3,
-        no_device / 2e3,
-        tiered / 2e3
+        alone / 500.0,
+        no_device / 500.0,
+        tiered / 500.0
     );
     assert!((no_device / alone - 1.0).abs() < 0.001, "{alone} and {no_device} instructions");
     assert!(tiered / alone < 1.01, "{alone} and {tiered} instructions");
