@@ -3,7 +3,8 @@
 //! Zone: cold. Lock order: registry, then heap. A thread that holds its own heap's lock only ever *tries* the registry's.
 
 use super::{Bins, Heap, boot, hardened, purge};
-use crate::arena::Pool;
+use crate::arena::{self, Pool};
+use crate::config;
 use crate::meta;
 use crate::pagemap;
 use crate::slab::Slab;
@@ -20,6 +21,19 @@ pub(super) struct Registry {
 
 // SAFETY: the pointers are to heaps, which are Sync and never freed.
 unsafe impl Send for Registry {}
+
+impl Registry {
+    /// The abandoned heaps, the latest first.
+    fn each_abandoned(&self) -> impl Iterator<Item = &Heap> {
+        let mut next = self.abandoned;
+        core::iter::from_fn(move || {
+            // SAFETY: listed heaps are never freed; the list stands still while the registry is locked.
+            let heap = unsafe { next.as_ref() }?;
+            next = heap.next_abandoned.get();
+            Some(heap)
+        })
+    }
+}
 
 pub(super) static REGISTRY: Lock<Registry> =
     Lock::new(Registry { all: ptr::null_mut(), abandoned: ptr::null_mut() });
@@ -52,7 +66,11 @@ pub(super) fn adopt() -> Option<*mut Heap> {
     Some((&raw const *heap).cast_mut())
 }
 
-/// Takes the heap of a thread that ends: empty slabs and extents go back, the rest waits for adoption.
+/// How many abandoned heaps keep what is empty in them.
+const KEPT: usize = 4;
+
+/// Takes the heap of a thread that ends. The last few wait for adoption as they are: the next thread will probably want blocks of the same
+/// sizes, and finds them on the same pages. What is empty in them goes back when another heap grows, and with the next purge.
 pub(super) fn abandon(heap: *mut Heap) {
     // SAFETY: heaps are never freed; the thread that owned it is in its key destructor and allocates from it no more.
     let this = unsafe { &*heap };
@@ -62,18 +80,25 @@ pub(super) fn abandon(heap: *mut Heap) {
         let _guard = this.lock.lock();
         this.live.store(false, Ordering::Relaxed);
         this.empty_quarantine();
-        purge::release_idle(this, true);
-        this.all_bins().for_each(Bins::give_last_extent);
+        this.swept.set(false);
     }
     this.next_abandoned.set(registry.abandoned);
     registry.abandoned = heap;
+    let kept = if config::get().purge_ms == 0 || arena::pressure::tight() { 0 } else { KEPT };
+    // Those further down were swept when they were where this one is now.
+    if let Some(heap) = registry.each_abandoned().nth(kept)
+        && let Some(_guard) = heap.lock.try_lock()
+        && !heap.swept.replace(true)
+    {
+        purge::release_empty(heap);
+    }
 }
 
-/// Returns what other threads have freed in abandoned heaps since.
+/// Returns what is empty in abandoned heaps, as far as something was freed in them since that was last done.
 pub(super) fn reclaim_abandoned() {
     try_each_abandoned(|heap| {
-        if !heap.remote.is_empty() {
-            purge::release_idle(heap, true);
+        if !heap.swept.replace(true) || !heap.remote.is_empty() {
+            purge::release_empty(heap);
         }
     });
 }
@@ -82,13 +107,10 @@ pub(super) fn reclaim_abandoned() {
 /// waited for.
 pub(super) fn try_each_abandoned(mut f: impl FnMut(&Heap)) {
     let Some(registry) = REGISTRY.try_lock() else { return };
-    let mut next = registry.abandoned;
-    // SAFETY: listed heaps are never freed; the list stands still while the registry is locked.
-    while let Some(heap) = unsafe { next.as_ref() } {
+    for heap in registry.each_abandoned() {
         if let Some(_guard) = heap.lock.try_lock() {
             f(heap);
         }
-        next = heap.next_abandoned.get();
     }
 }
 

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 /// Empty slabs are looked for each time so many slices have been taken, or this share of all, if that is more: sweeping stays in
 /// proportion to growing (about 10 microseconds for an extent whose pages cost 250 to fault in), and a program that goes from one size
 /// to the next uses the same memory for both.
-const SWEEP_LEAST: u32 = 8;
+const SWEEP_LEAST: u32 = 16;
 const SWEEP_SHARE: u32 = 8;
 
 /// How many open extents are tried for a slab of several slices before a fresh extent is taken.

@@ -115,6 +115,8 @@ pub(crate) struct Heap {
     lock: Lock<()>,
     /// Whether a thread owns it.
     live: AtomicBool,
+    /// Without a thread: whether what was empty when its thread ended has gone back. Under the lock.
+    swept: Cell<bool>,
     /// Counts slow calls, so that the clock is not looked at in each; by the owner.
     slow_calls: Cell<u32>,
     /// Whether a purge period has passed; by the owner.
@@ -144,6 +146,7 @@ impl Heap {
             pushing: AtomicPtr::new(ptr::null_mut()),
             lock: Lock::new(()),
             live: AtomicBool::new(false),
+            swept: Cell::new(false),
             slow_calls: Cell::new(0),
             purge_due: Cell::new(false),
             quarantine: Cell::new(ptr::null_mut()),

@@ -1,6 +1,6 @@
 //! Returning idle memory: empty slabs to extents, empty extents to arenas, idle pages to the system, also those inside slabs. Zone: cold.
 
-use super::{Heap, abandon, thread};
+use super::{Bins, Heap, abandon, thread};
 use crate::arena;
 use crate::class::CLASSES;
 use crate::config;
@@ -40,6 +40,12 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
     }
 }
 
+/// Destroys every slab of a heap without an owner that has no live block, and gives back every extent that is empty then. Under its lock.
+pub(super) fn release_empty(heap: &Heap) {
+    release_idle(heap, true);
+    heap.all_bins().for_each(Bins::give_last_extent);
+}
+
 /// Returns the pages of free blocks in slabs that have live ones, too. Under the heap's lock, by its owner or for a heap without one.
 fn purge_slabs(heap: &Heap, short: bool) {
     heap.all_bins().for_each(|bins| {
@@ -58,12 +64,9 @@ pub(super) fn purge(heap: &Heap) {
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
     abandon::try_each_abandoned(|heap| {
         if is_due(heap, now) {
-            release_idle(heap, true);
+            release_empty(heap);
             purge_slabs(heap, short);
-            heap.all_bins().for_each(|bins| {
-                bins.give_last_extent();
-                bins.purge_slices(false);
-            });
+            heap.all_bins().for_each(|bins| bins.purge_slices(false));
         }
     });
     arena::purge_old();

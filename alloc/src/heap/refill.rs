@@ -38,7 +38,9 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     let Some(bins) = heap.existing_bins(pool) else { return ptr::null_mut() };
     // SAFETY: a bin holds a live slab or the empty one.
     let slab = unsafe { &*bins.current(class) };
-    if !slab.advance() || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
+    // What others have freed comes before words never used: else a slab whose blocks go to other threads is used to its end.
+    let found = slab.revisit() || (heap.remote.is_empty() && slab.advance());
+    if !found || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
 }
 
 /// Allocates a block of `class`, which serves `size` bytes at a multiple of `align`, in any pool.

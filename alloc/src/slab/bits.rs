@@ -129,6 +129,11 @@ impl Slab {
     /// visits on random lifetimes), but among the words used so far, so that a small working set stays small. A word never used is
     /// taken only when none of the others is worth a visit.
     pub(crate) fn advance(&self) -> bool {
+        self.revisit() || self.begin_word()
+    }
+
+    /// As [`Slab::advance`], but for words used before that are worth a visit; a full slab's are.
+    pub(crate) fn revisit(&self) -> bool {
         // SAFETY: the cursor points at a word of this slab's bits, or at the sentinel's.
         let bits = unsafe { &*self.cursor.get() }.load(Ordering::Relaxed);
         if bits != 0 {
@@ -142,17 +147,23 @@ impl Slab {
         let free = |word: usize| self.local(word).load(Ordering::Relaxed);
         let next = self.cursor_word.get() as usize + 1;
         let mut round = (next..used).chain(0..next.min(used));
-        let found = if used < words {
-            let fresh = || (used..words).chain(0..used).find(|&word| free(word) != 0);
-            round.find(|&word| at_least_four(free(word))).or_else(fresh)
-        } else {
-            round.find(|&word| free(word) != 0)
-        };
-        if let Some(word) = found {
+        let worthy = |word: &usize| if used < words { at_least_four(free(*word)) } else { free(*word) != 0 };
+        self.point_at_if(round.find(worthy))
+    }
+
+    /// The rest of [`Slab::advance`]: a word never used, else one with few free blocks.
+    fn begin_word(&self) -> bool {
+        let (words, used) = (self.words as usize, self.used_words.get() as usize);
+        let free = |word: &usize| self.local(*word).load(Ordering::Relaxed) != 0;
+        self.point_at_if((used..words).chain(0..used).find(free))
+    }
+
+    fn point_at_if(&self, word: Option<usize>) -> bool {
+        if let Some(word) = word {
             self.point_at(word);
             self.calls_left.set(CALLS);
         }
-        found.is_some()
+        word.is_some()
     }
 
     /// Puts the cursor in order, wherever its thread was when a fork left it behind. Only while no other thread exists.
