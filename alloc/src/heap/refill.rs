@@ -74,8 +74,7 @@ impl Heap {
             if !ptr::eq(slab, empty_slab()) {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
-                // The cursor's word first: it may have been refilled, or only the drain above may have been due.
-                if this.advance() || (this.collect() && this.advance()) {
+                if this.advance() {
                     return or_null(this.pop());
                 }
                 this.set_full(true);

@@ -87,7 +87,11 @@ impl Heap {
     fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let _guard = self.lock.lock();
         slab.push_local(addr)?;
-        self.list_if_full(slab);
+        if slab.is_full() {
+            // Nothing is allocated from it now. When something is, this is where the block is.
+            slab.point_at_block(addr);
+            self.list_if_full(slab);
+        }
         Ok(())
     }
 }

@@ -114,6 +114,13 @@ impl Slab {
         }
     }
 
+    /// Points the cursor at the word of the block at `addr`. By the owner, for a slab that it does not allocate from.
+    pub(crate) fn point_at_block(&self, addr: usize) {
+        if let Ok(index) = self.index_of(addr) {
+            self.point_at(index / 64);
+        }
+    }
+
     /// Points the cursor at `word`.
     fn point_at(&self, word: usize) {
         self.cursor.set(&raw const *self.local(word));
