@@ -83,13 +83,13 @@ pub(crate) fn report_use(addr: usize, fault: FreeFault) -> ! {
 }
 
 impl Heap {
-    /// Frees a block of one of this heap's slabs that had been found full: now it has a free block, and goes on the list.
+    /// Frees a block of one of this heap's slabs that had been found full. Once that is worth the while it goes on the list.
     fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
-        let _guard = self.lock.lock();
         slab.push_local(addr)?;
-        if slab.is_full() {
-            // Nothing is allocated from it now. When something is, this is where the block is.
-            slab.point_at_block(addr);
+        let index = slab.index_of(addr)?;
+        if slab.is_full() && slab.is_worth_listing(index) {
+            let _guard = self.lock.lock();
+            slab.begin_at(index);
             self.list_if_full(slab);
         }
         Ok(())

@@ -20,6 +20,10 @@ const CHOICES: u8 = 4;
 /// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
 const WARM_BYTES: u32 = 8192;
 
+/// How many blocks of a word are free when a full slab is listed again; with fewer than 64 blocks, one. So up to one block in thirty of
+/// a full slab is not used.
+const WORTH_LISTING: u32 = 3;
+
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
 }
@@ -114,11 +118,17 @@ impl Slab {
         }
     }
 
-    /// Points the cursor at the word of the block at `addr`. By the owner, for a slab that it does not allocate from.
-    pub(crate) fn point_at_block(&self, addr: usize) {
-        if let Ok(index) = self.index_of(addr) {
-            self.point_at(index / 64);
-        }
+    /// Whether a full slab is to be listed now that block `index` is free. By the owner.
+    ///
+    /// Where many slabs are full and blocks are freed at random, a slab listed at its first free block would be full again at the next
+    /// malloc, which would be a slow call each time, as would every free.
+    pub(crate) fn is_worth_listing(&self, index: usize) -> bool {
+        self.blocks < 64 || self.local(index / 64).load(Ordering::Relaxed).count_ones() >= WORTH_LISTING
+    }
+
+    /// Makes the word of block `index` the next that is allocated from. By the owner under its lock, for a slab that it does not allocate from.
+    pub(crate) fn begin_at(&self, index: usize) {
+        self.point_at(index / 64);
     }
 
     /// Points the cursor at `word`.

@@ -36,7 +36,7 @@ use core::cell::Cell;
 use core::ptr;
 
 /// Tag in [`Slab::owner`]: no block was free when the owner last looked, and the slab is on no list, so that the owner's next `free`
-/// must take the slow path and list it.
+/// must take the slow path, which lists it if that is worth the while.
 pub(crate) const FULL: usize = 1;
 
 /// The header of a slab; the local and the remote bits follow it in memory.
