@@ -17,8 +17,21 @@ const CALLS: u8 = 128;
 /// How many times running blocks are chosen ahead before it is the slow path's turn.
 const CHOICES: u8 = 4;
 
-/// How many bytes of blocks are chosen ahead: a program that frees what it allocated last is to get it again warm in the cache.
-const WARM_BYTES: u32 = 8192;
+/// How many blocks of so many bytes are chosen ahead, at most: a program that frees what it allocated last is to get it again warm in the
+/// cache. So 8 KiB of them, and, of larger ones, two that fit into a first-level cache together.
+const fn warm_blocks(bytes: usize) -> usize {
+    match bytes {
+        0..=4096 => {
+            if bytes < 128 {
+                64
+            } else {
+                8192 / bytes
+            }
+        }
+        4097..=16384 => 2,
+        _ => 1,
+    }
+}
 
 /// How many blocks of a word are free when a full slab is listed again; with fewer than 64 blocks, one. So up to one block in thirty of
 /// a full slab is not used.
@@ -64,7 +77,7 @@ impl Slab {
                 block_bytes: bytes as u32,
                 blocks: blocks as u16,
                 words: words as u16,
-                ahead_shift: 64 - (WARM_BYTES / bytes as u32).clamp(1, 64) as u8,
+                ahead_shift: 64 - warm_blocks(bytes) as u8,
                 calls_left: Cell::new(CALLS),
                 choices_left: Cell::new(0),
                 last: Cell::new(0),
