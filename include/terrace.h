@@ -269,7 +269,8 @@ size_t terrace_usable_size(const void *ptr);
  * may use the memory meanwhile. Without device memory it does nothing.
  *
  * Returns 0, or -1 and sets errno: EINVAL, the range is not live memory of this heap, or the hint does not exist; ENOMEM, a strict
- * hint, and not all pages could be moved; EPERM or ENOSYS, the kernel or a sandbox refuses move_pages().
+ * hint, and not all pages could be moved; EPERM or ENOSYS, the kernel or a sandbox refuses move_pages(); ENODEV, the node has been
+ * taken offline; EACCES, it is not one that this process may use (cpusets).
  *
  * Thread-safe. Safe in the child of fork(), where pages still shared with the parent stay where they are.
  */

@@ -104,15 +104,24 @@ impl Results {
 
     /// The allocator's median over the best one's, for one benchmark.
     pub(crate) fn to_best(&self, quantity: Quantity, benchmark: usize, allocator: usize) -> Option<f64> {
+        self.to_best_but(None, quantity, benchmark, allocator)
+    }
+
+    /// The same, to the best of all but `left_out`.
+    fn to_best_but(
+        &self,
+        left_out: Option<usize>,
+        quantity: Quantity,
+        benchmark: usize,
+        allocator: usize,
+    ) -> Option<f64> {
         let row = &self.cells[benchmark];
-        let best = row
-            .iter()
-            .zip(&self.allocators)
-            .filter(|(_, a)| a.name != NULL_ARM)
-            .filter_map(|(cell, _)| cell.median(quantity))
+        let best = (0..row.len())
+            .filter(|&a| Some(a) != left_out && self.allocators[a].name != NULL_ARM)
+            .filter_map(|a| row[a].median(quantity))
             .fold(f64::INFINITY, f64::min);
         let value = row[allocator].median(quantity)?;
-        (best > 0.0 && value > 0.0).then(|| value / best)
+        (best.is_finite() && best > 0.0 && value > 0.0).then(|| value / best)
     }
 
     /// Benchmarks of the group on which every allocator has a figure: means over different sets of rows are not
@@ -138,6 +147,18 @@ impl Results {
     pub(crate) fn mean_to_best(&self, quantity: Quantity, group: Group, allocator: usize) -> Option<f64> {
         let ratios: Option<Vec<f64>> =
             self.common_rows(group).into_iter().map(|b| self.to_best(quantity, b, allocator)).collect();
+        geometric_mean(ratios?)
+    }
+
+    /// The same of the ratios to the best of the other allocators: below 1 for one that is ahead of all of them.
+    pub(crate) fn mean_to_best_other(
+        &self,
+        quantity: Quantity,
+        group: Group,
+        allocator: usize,
+    ) -> Option<f64> {
+        let ratio = |b| self.to_best_but(Some(allocator), quantity, b, allocator);
+        let ratios: Option<Vec<f64>> = self.common_rows(group).into_iter().map(ratio).collect();
         geometric_mean(ratios?)
     }
 
@@ -207,6 +228,15 @@ mod tests {
             row.map(|c| Cell { samples: vec![sample(c, 7)], ..Cell::default() }).into_iter().collect()
         });
         Results { benchmarks: ALL[..2].to_vec(), allocators: allocators.into(), cells: cells.into() }
+    }
+
+    #[test]
+    fn one_that_is_ahead_of_the_others_is_below_one() {
+        let results = results([[4.0, 2.0, 1.0], [4.0, 4.0, 2.0]]);
+        let mean = |a| results.mean_to_best_other(Quantity::Cpu, Group::All, a).unwrap();
+        assert!((mean(2) - 0.5).abs() < 1e-9, "{}", mean(2));
+        assert!((mean(1) - 2.0).abs() < 1e-9, "{}", mean(1));
+        assert!((results.mean_to_best(Quantity::Cpu, Group::All, 2).unwrap() - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Results {
             };
             line(&mut out, "to glibc", &|a| self.mean_ratio(quantity, group, a));
             line(&mut out, "to the best of each", &|a| self.mean_to_best(quantity, group, a));
+            line(&mut out, "to the best of the others", &|a| self.mean_to_best_other(quantity, group, a));
         }
         out
     }
