@@ -62,6 +62,7 @@ pub(super) fn adopt() -> Option<*mut Heap> {
     registry.abandoned = heap.next_abandoned.get();
     // Whoever works on it as an abandoned heap does so under its lock and checks `live` there.
     let _guard = heap.lock.lock();
+    heap.swept.set(false);
     heap.live.store(true, Ordering::Relaxed);
     Some((&raw const *heap).cast_mut())
 }
@@ -80,7 +81,6 @@ pub(super) fn abandon(heap: *mut Heap) {
         let _guard = this.lock.lock();
         this.live.store(false, Ordering::Relaxed);
         this.empty_quarantine();
-        this.swept.set(false);
     }
     this.next_abandoned.set(registry.abandoned);
     registry.abandoned = heap;
@@ -88,7 +88,7 @@ pub(super) fn abandon(heap: *mut Heap) {
     // Those further down were swept when they were where this one is now.
     if let Some(heap) = registry.each_abandoned().nth(kept)
         && let Some(_guard) = heap.lock.try_lock()
-        && !heap.swept.replace(true)
+        && !heap.swept.get()
     {
         purge::release_empty(heap);
     }
@@ -97,7 +97,7 @@ pub(super) fn abandon(heap: *mut Heap) {
 /// Returns what is empty in abandoned heaps, as far as something was freed in them since that was last done.
 pub(super) fn reclaim_abandoned() {
     try_each_abandoned(|heap| {
-        if !heap.swept.replace(true) || !heap.remote.is_empty() {
+        if !heap.swept.get() || !heap.remote.is_empty() {
             purge::release_empty(heap);
         }
     });

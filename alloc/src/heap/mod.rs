@@ -115,7 +115,7 @@ pub(crate) struct Heap {
     lock: Lock<()>,
     /// Whether a thread owns it.
     live: AtomicBool,
-    /// Without a thread: whether what was empty when its thread ended has gone back. Under the lock.
+    /// Whether it has no thread any more, and what was empty when that ended has gone back. Under the lock.
     swept: Cell<bool>,
     /// Counts slow calls, so that the clock is not looked at in each; by the owner.
     slow_calls: Cell<u32>,

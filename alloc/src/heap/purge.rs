@@ -44,6 +44,7 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
 pub(super) fn release_empty(heap: &Heap) {
     release_idle(heap, true);
     heap.all_bins().for_each(Bins::give_last_extent);
+    heap.swept.set(true);
 }
 
 /// Returns the pages of free blocks in slabs that have live ones, too. Under the heap's lock, by its owner or for a heap without one.

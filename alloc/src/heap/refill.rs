@@ -39,7 +39,7 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     // SAFETY: a bin holds a live slab or the empty one.
     let slab = unsafe { &*bins.current(class) };
     // What others have freed comes before words never used: else a slab whose blocks go to other threads is used to its end.
-    let found = slab.revisit() || (heap.remote.is_empty() && slab.advance());
+    let found = slab.revisit() || (heap.remote.is_empty() && slab.begin_word());
     if !found || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
 }
 

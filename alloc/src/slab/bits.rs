@@ -182,7 +182,7 @@ impl Slab {
     }
 
     /// The rest of [`Slab::advance`]: a word never used, else one with few free blocks.
-    fn begin_word(&self) -> bool {
+    pub(crate) fn begin_word(&self) -> bool {
         let (words, used) = (self.words as usize, self.used_words.get() as usize);
         let free = |word: &usize| self.local(*word).load(Ordering::Relaxed) != 0;
         self.point_at_if((used..words).chain(0..used).find(free))
