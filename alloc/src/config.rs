@@ -99,7 +99,7 @@ pub struct Config {
     pub stats: StatsChoice,
     /// `TERRACE_VERBOSE`: say on file descriptor 2 what was found and what was given up.
     pub verbose: bool,
-    /// `TERRACE_PURGE_MS`: how long freed memory stays mapped before it returns to the system, in ms; 0 = at once.
+    /// `TERRACE_PURGE_MS`: how long freed pages stay mapped before they return to the system, in ms; 0 = at once.
     pub purge_ms: u32,
     /// `TERRACE_HARDENED`: trade speed and memory for safety.
     pub hardened: bool,
@@ -126,7 +126,7 @@ impl Config {
         start_bytes: 64 << 20,
         stats: StatsChoice::On,
         verbose: false,
-        purge_ms: 1000,
+        purge_ms: 100,
         hardened: false,
         quarantine_bytes: 1 << 20,
         guard_sample: 0,

@@ -17,6 +17,10 @@ use core::sync::atomic::Ordering;
 /// only as it would pay for touching so much memory.
 const KEEP_EXTENTS: usize = 64;
 
+/// For how many purge periods free runs are kept: a program that takes and frees large buffers would fault them in anew each time,
+/// where pages between live blocks are only now and then used again.
+const PERIODS: u64 = 10;
+
 pub(super) const FREE: usize = 0;
 pub(super) const DIRTY_NEW: usize = 1;
 pub(super) const DIRTY_OLD: usize = 2;
@@ -171,7 +175,7 @@ pub(crate) fn purge_old() {
 
 fn purge_if_due(state: &mut State) {
     let now = futex::now_ms();
-    if now.wrapping_sub(state.last_purge_ms) < u64::from(config::get().purge_ms) {
+    if now.wrapping_sub(state.last_purge_ms) < PERIODS * u64::from(config::get().purge_ms) {
         return;
     }
     state.last_purge_ms = now;

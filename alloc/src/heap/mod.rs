@@ -126,7 +126,9 @@ pub(crate) struct Heap {
     /// Allocations until one is guarded, 0 = not drawn yet; and whether a stack is being walked for one. By the owner.
     sample_in: Cell<u32>,
     sampling: Cell<bool>,
+    /// When the last purge began, and how long it took. By the owner, or under the lock without one.
     last_purge_ms: Cell<u64>,
+    purge_took_ms: Cell<u64>,
     /// Next in the registry of all heaps, constant once there.
     next_heap: Cell<*mut Heap>,
     /// Next in the list of abandoned heaps. Under the registry's lock.
@@ -153,6 +155,7 @@ impl Heap {
             sample_in: Cell::new(0),
             sampling: Cell::new(false),
             last_purge_ms: Cell::new(0),
+            purge_took_ms: Cell::new(0),
             next_heap: Cell::new(ptr::null_mut()),
             next_abandoned: Cell::new(ptr::null_mut()),
         }

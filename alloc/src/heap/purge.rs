@@ -11,6 +11,8 @@ use core::sync::atomic::Ordering;
 
 /// Heaps are not searched for idle memory more often, whatever the purge period; what is given back goes at once if that is 0.
 const LEAST_MS: u64 = 100;
+/// Nor before so many times as long has passed as the last search took: it takes at most 2 % of a thread's time, however large the heap.
+const REST: u64 = 50;
 
 /// Destroys every slab of `heap` without a live block. Under its lock. With `current`, also those that bins allocate from: only for the
 /// owner thread, or for a heap without one.
@@ -71,11 +73,13 @@ pub(super) fn purge(heap: &Heap) {
         }
     });
     arena::purge_old();
+    heap.purge_took_ms.set(futex::now_ms().saturating_sub(now));
 }
 
 /// Whether a period has passed since it last was, by `now` in ms; that starts the next. By the heap's owner or, if it has none, under its lock.
 pub(super) fn is_due(heap: &Heap, now: u64) -> bool {
-    let period = u64::from(config::get().purge_ms).max(LEAST_MS);
+    let period =
+        u64::from(config::get().purge_ms).max(LEAST_MS).max(heap.purge_took_ms.get().saturating_mul(REST));
     let due = now.wrapping_sub(heap.last_purge_ms.get()) >= period;
     if due {
         heap.last_purge_ms.set(now);
