@@ -32,6 +32,8 @@ const SETTLED: u64 = 10 * S;
 const REFUSAL: u64 = 10 * S;
 /// Shortest and longest sleep between ticks.
 const SLEEP: (u64, u64) = (MS, S);
+/// How many ticks of a growing heap may be missed where too much in DRAM could not be taken back.
+const STEPS_AHEAD: u64 = 8;
 
 /// Everything the control thread owns.
 pub(crate) struct Plane {
@@ -64,6 +66,8 @@ pub(crate) struct Plane {
     refused: Option<(u64, u64)>,
     disabled: bool,
     said_full: bool,
+    /// Whether the heap was last told that DRAM is full.
+    dram_full: bool,
     pub(crate) stats: StatsSnapshot,
 }
 
@@ -116,6 +120,7 @@ impl Plane {
             refused: None,
             disabled: false,
             said_full: false,
+            dram_full: false,
             stats,
         }
     }
@@ -292,8 +297,11 @@ impl Plane {
                 needs = Needs { device_full: needs.device_full || later.device_full, ..later };
             }
         }
-        // Say "full" one step ahead, so that a program that grows fast is born on the device in time.
-        let dram_full = needs.dram_full || after.dram + growth > after.dram_budget;
+        // Say "full" one step ahead, so that a program that grows fast is born on the device in time. Where nothing migrates, what was born
+        // in DRAM stays, and the next tick may come late: there, once full, take it back only with room for several steps.
+        let steps = if self.dram_full && !mode::migrates(self.mode) { STEPS_AHEAD } else { 1 };
+        let dram_full = needs.dram_full || after.dram + steps * growth > after.dram_budget;
+        self.dram_full = dram_full;
         system.press(dram_full, needs.device_full);
         arena::pressure::set_tight(mode::migrates(self.mode) && after.dram + after.device > after.low);
         if after.both_full() && !self.said_full {
