@@ -23,7 +23,7 @@ test: build
 		$(CARGO) test --profile stress -p terrace-fuzz --features invariants random
 	$(CARGO) test -p terrace --profile models --features model --test model
 
-# Terrace beside other mallocs: everything in about half an hour, or the same with less work in a few minutes.
+# Terrace beside other mallocs: everything in about twenty minutes, or the same with less work in a few minutes.
 # Tables, charts and single runs are left in target/bench.
 bench: peers
 	$(CARGO) run --quiet --release -p terrace-benches -- --instructions

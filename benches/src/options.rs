@@ -5,7 +5,7 @@ use crate::suite::Benchmark;
 use std::path::PathBuf;
 
 const USAGE: &str = "usage: terrace-benches [options]
-  --quick               less work and 3 runs of each, a few minutes (otherwise 5 runs, about half an hour)
+  --quick               less work and 3 runs of each, a few minutes (otherwise 5 runs, about twenty minutes)
   --only NAME[,NAME]    these benchmarks only
   --allocators A[,B]    these columns only (glibc is always measured)
   --library NAME=PATH   measure another preload library too, or another build of one that was found
