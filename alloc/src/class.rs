@@ -27,10 +27,12 @@ const FINE_STEPS: usize = FINE_MAX / 16 + 1;
 
 /// How many places a table by size has that the fast path indexes with nothing looked up first: one for each step of 16 bytes, one
 /// for each larger class.
-pub(crate) const PLACES: usize = FINE_STEPS + CLASSES - FINE_CLASSES;
+pub(crate) const PLACES: usize = CLASSES + PLACES_AHEAD;
 
 /// Where the entries for the larger steps begin.
-const COARSE: usize = FINE_MAX / 16 + 1;
+const COARSE: usize = FINE_STEPS;
+/// What the place of a class above [`FINE_MAX`] is ahead of its number.
+const PLACES_AHEAD: usize = FINE_STEPS - FINE_CLASSES;
 
 /// The class of each step, the two tables one after the other.
 static CLASS: [u8; COARSE + MAX_SMALL / COARSE_STEP + 1] = {
@@ -66,7 +68,7 @@ pub(crate) fn fine_place_of(size: usize) -> Option<usize> {
 /// The place for `size` bytes in a table of [`PLACES`]; `size` is at most [`MAX_SMALL`].
 #[inline(always)]
 pub(crate) fn place_of(size: usize) -> usize {
-    fine_place_of(size).unwrap_or_else(|| FINE_STEPS - FINE_CLASSES + class_of(size))
+    fine_place_of(size).unwrap_or_else(|| class_of(size) + PLACES_AHEAD)
 }
 
 /// The places of all sizes that `class` serves.
@@ -75,7 +77,7 @@ pub(crate) const fn places_of(class: usize) -> Range<usize> {
     match class {
         0 => 0..2,
         1..FINE_CLASSES => class_bytes(class - 1) / 16 + 1..class_bytes(class) / 16 + 1,
-        _ => FINE_STEPS - FINE_CLASSES + class..FINE_STEPS - FINE_CLASSES + class + 1,
+        _ => class + PLACES_AHEAD..class + PLACES_AHEAD + 1,
     }
 }
 

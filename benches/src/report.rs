@@ -136,30 +136,30 @@ impl Results {
         self.benchmarks.len() - self.common_rows(Group::All).len()
     }
 
-    /// Geometric mean of the ratios to glibc over the benchmarks that every allocator completed.
+    /// Geometric mean of `ratio` over the benchmarks that every allocator completed.
+    fn mean(&self, group: Group, ratio: impl Fn(usize) -> Option<f64>) -> Option<f64> {
+        let ratios: Option<Vec<f64>> = self.common_rows(group).into_iter().map(ratio).collect();
+        geometric_mean(ratios?)
+    }
+
+    /// The mean of the ratios to glibc.
     pub(crate) fn mean_ratio(&self, quantity: Quantity, group: Group, allocator: usize) -> Option<f64> {
-        let ratios: Option<Vec<f64>> =
-            self.common_rows(group).into_iter().map(|b| self.ratio(quantity, b, allocator)).collect();
-        geometric_mean(ratios?)
+        self.mean(group, |b| self.ratio(quantity, b, allocator))
     }
 
-    /// The same of the ratios to the best of each benchmark.
+    /// The mean of the ratios to the best of each benchmark.
     pub(crate) fn mean_to_best(&self, quantity: Quantity, group: Group, allocator: usize) -> Option<f64> {
-        let ratios: Option<Vec<f64>> =
-            self.common_rows(group).into_iter().map(|b| self.to_best(quantity, b, allocator)).collect();
-        geometric_mean(ratios?)
+        self.mean(group, |b| self.to_best(quantity, b, allocator))
     }
 
-    /// The same of the ratios to the best of the other allocators: below 1 for one that is ahead of all of them.
+    /// The same to the best of the other allocators: below 1 for one that is ahead of all of them.
     pub(crate) fn mean_to_best_other(
         &self,
         quantity: Quantity,
         group: Group,
         allocator: usize,
     ) -> Option<f64> {
-        let ratio = |b| self.to_best_but(Some(allocator), quantity, b, allocator);
-        let ratios: Option<Vec<f64>> = self.common_rows(group).into_iter().map(ratio).collect();
-        geometric_mean(ratios?)
+        self.mean(group, |b| self.to_best_but(Some(allocator), quantity, b, allocator))
     }
 
     /// The limits a release must keep, and whether these results keep them: no benchmark above 1.5 times glibc's CPU

@@ -72,11 +72,12 @@ fn steps(shown: &str) -> f64 {
 /// mode, on a machine without a device node.
 #[test]
 fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
+    const OPERATIONS: f64 = 500.0;
     let program = compile("c/steps.c", &["-O2"]);
     let count = |layout, settings: &str| {
         // No purge, whose work goes by the clock, which runs on between two steps.
         let command = format!(
-            "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} 500"
+            "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} {OPERATIONS}"
         );
         let shown =
             machine(layout, Kernel::V6_12, &[&program]).run(&command).unwrap().expect_success().stdout;
@@ -87,9 +88,9 @@ fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
     let tiered = count(Layout::DramDevice, "TERRACE_MODE=auto ./steps 2");
     println!(
         "instructions an operation: {} alone, {} in auto mode, {} beside a tracker",
-        alone / 500.0,
-        no_device / 500.0,
-        tiered / 500.0
+        alone / OPERATIONS,
+        no_device / OPERATIONS,
+        tiered / OPERATIONS
     );
     // Whether a slow call reads the clock is chance.
     assert!((no_device / alone - 1.0).abs() < 0.01, "{alone} and {no_device} instructions");

@@ -161,14 +161,14 @@ pub(crate) unsafe fn map_afresh(index: usize, extents: usize) -> bool {
 /// Returns every free extent's pages to the system now; the bytes that went.
 pub(crate) fn purge_all() -> usize {
     let _state = STATE.lock();
-    // SAFETY: the lock is held.
-    reserve::arenas()
-        .iter()
-        .map(|arena| unsafe { discard_dirty(arena, DIRTY_NEW) + discard_dirty(arena, DIRTY_OLD) })
-        .sum()
+    let discard_all = |arena: &Arena| {
+        // SAFETY: the lock is held.
+        unsafe { discard_dirty(arena, DIRTY_NEW) + discard_dirty(arena, DIRTY_OLD) }
+    };
+    reserve::arenas().iter().map(discard_all).sum()
 }
 
-/// Once per purge period: returns the pages of extents that have been free for a whole one.
+/// Once in [`PERIODS`] purge periods: returns the pages of extents that have been free for so long.
 pub(crate) fn purge_old() {
     purge_if_due(&mut STATE.lock());
 }

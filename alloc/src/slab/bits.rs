@@ -21,13 +21,8 @@ const CHOICES: u8 = 4;
 /// cache. So 8 KiB of them, and, of larger ones, two that fit into a first-level cache together.
 const fn warm_blocks(bytes: usize) -> usize {
     match bytes {
-        0..=4096 => {
-            if bytes < 128 {
-                64
-            } else {
-                8192 / bytes
-            }
-        }
+        ..128 => 64,
+        128..=4096 => 8192 / bytes,
         4097..=16384 => 2,
         _ => 1,
     }
