@@ -1,7 +1,7 @@
 /* The guest's helper, one static program with three uses:
  *   guest as UID GID CMD...  becomes that user for good, then runs CMD (so /proc/self belongs to the user)
  *   guest kick MS            leaves one pinned process per CPU that wakes every MS milliseconds
- *   guest finish             ends the virtual machine at once
+ *   guest finish             ends the virtual machine
  */
 #define _GNU_SOURCE
 #include <grp.h>
@@ -47,11 +47,16 @@ static int kick(long ms)
     return 0;
 }
 
-/* The debug-exit port ends the emulator a second sooner than an orderly power-off. */
+/* Powers off by the chipset's own register (ACPI's PM1a control: sleep type 5), which is a second sooner than through the kernel. The
+ * emulator then stops in order: a port that ends it at once (isa-debug-exit) loses what it has yet to read from the virtio ports, and
+ * that is often the last line. */
 static int finish(void)
 {
-    if (ioperm(0xf4, 4, 1) == 0)
-        outb(0, 0xf4);
+    enum { PM1A_CONTROL = 0x604, SLEEP_ENABLE = 1 << 13 };
+    if (ioperm(PM1A_CONTROL, 2, 1) == 0) {
+        outw(SLEEP_ENABLE, PM1A_CONTROL);
+        sleep(2);
+    }
     reboot(RB_POWER_OFF);
     return 1;
 }

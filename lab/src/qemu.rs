@@ -62,10 +62,7 @@ impl Drop for RunDir {
 
 /// The emulator's arguments for the guest's channels: console, output, control, results.
 pub(crate) fn channel_args(run: &RunDir) -> Vec<String> {
-    let mut args: Vec<String> =
-        ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-device", "virtio-serial-pci", "-serial"]
-            .map(Into::into)
-            .into();
+    let mut args: Vec<String> = ["-device", "virtio-serial-pci", "-serial"].map(Into::into).into();
     args.push(format!("file:{}", run.console().display()));
     let (ctl, res) = (run.control(), run.results());
     // The guest's output is the emulator's own standard output, so it ends when the emulator does.

@@ -287,8 +287,8 @@ pub fn shell_command(words: &[String]) -> String {
     }
 }
 
-/// How often a command may run again because the emulator died under it: `LAB_CRASH_RETRIES`, else never. About one run in thirty of a
-/// loaded machine ends so, without a word from kernel or emulator; a time-out or a failing command is never repeated.
+/// How often a command may run again because the emulator died under it: `LAB_CRASH_RETRIES`, else never. A time-out or a failing
+/// command is never repeated.
 fn crash_retries() -> u32 {
     std::env::var("LAB_CRASH_RETRIES").ok().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
