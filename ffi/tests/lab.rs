@@ -62,25 +62,30 @@ fn a_sandbox_that_refuses_to_move_pages_is_enough() {
     assert_eq!(shown.matches("workload: ok\n").count(), 3, "{shown}");
 }
 
-/// Instructions of the application's thread for its operations on the heap, as `steps.c` counts them.
+/// Instructions of the application's thread for its operations on the heap, as `steps.c` counts them: in the round in the middle.
+/// Whether a slow call falls in a round, and reads the clock there, is chance.
 fn steps(shown: &str) -> f64 {
-    let count = shown.lines().find_map(|line| line.strip_prefix("steps: "));
-    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count in\n{shown}"))
+    let counts = shown.lines().filter_map(|line| line.strip_prefix("steps: ")?.parse().ok());
+    let mut counts: Vec<f64> = counts.collect();
+    counts.sort_by(f64::total_cmp);
+    assert!(counts.len() >= 5, "counts are missing in\n{shown}");
+    counts[counts.len() / 2]
 }
 
 /// What tiering costs a thread that has nothing to be moved: no more than one instruction in a hundred; nor does the
 /// mode, on a machine without a device node.
 #[test]
 fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
-    const OPERATIONS: f64 = 500.0;
+    const OPERATIONS: f64 = 100.0;
     let program = compile("c/steps.c", &["-O2"]);
     let count = |layout, settings: &str| {
         // No purge, whose work goes by the clock, which runs on between two steps.
         let command = format!(
-            "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} {OPERATIONS}"
+            "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} {OPERATIONS} 7"
         );
         let shown =
             machine(layout, Kernel::V6_12, &[&program]).run(&command).unwrap().expect_success().stdout;
+        println!("{settings}: {}", shown.trim().replace('\n', ", "));
         steps(&shown)
     };
     let alone = count(Layout::OneNode, "TERRACE_MODE=isolate ./steps 1");
@@ -92,7 +97,6 @@ fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
         no_device / OPERATIONS,
         tiered / OPERATIONS
     );
-    // Whether a slow call reads the clock is chance.
     assert!((no_device / alone - 1.0).abs() < 0.01, "{alone} and {no_device} instructions");
     assert!(tiered / alone < 1.01, "{alone} and {tiered} instructions");
 }

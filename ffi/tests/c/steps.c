@@ -1,10 +1,10 @@
 /* How many instructions the calling thread takes for an operation on the heap, a malloc and a free, while other threads of the
  * process do what they like: the thread is single-stepped by a parent (ptrace(2)), so nothing else is counted.
  *
- *     steps THREADS OPERATIONS
+ *     steps THREADS OPERATIONS ROUNDS
  *
  * The heap holds 32 MiB of small blocks. The operations begin when the process has THREADS threads and all of them have had two
- * seconds more. Prints "steps: N". */
+ * seconds more. They are the same OPERATIONS in each of ROUNDS rounds; prints "steps: N" for each. */
 #include "check.h"
 #include <dirent.h>
 #include <signal.h>
@@ -44,7 +44,17 @@ static uint32_t draw(uint32_t *state)
     return *state ^= *state << 5;
 }
 
-static void operate(int wanted, int operations)
+static void operate(int operations)
+{
+    uint32_t state = 1;
+    for (int i = 0; i < operations; i++) {
+        size_t at = draw(&state) % SET;
+        free(blocks[at]);
+        blocks[at] = malloc(16 + draw(&state) % 300);
+    }
+}
+
+static void run(int wanted, int operations, int rounds)
 {
     uint32_t state = 1;
     for (size_t i = 0; i < BLOCKS; i++) {
@@ -57,13 +67,14 @@ static void operate(int wanted, int operations)
         pause_ms(100);
     }
     pause_ms(2000);
+    /* Once for each block to have the size that every later round gives it, and once more for good measure. */
+    operate(operations);
+    operate(operations);
     raise(SIGUSR1);
-    for (int i = 0; i < operations; i++) {
-        size_t at = draw(&state) % SET;
-        free(blocks[at]);
-        blocks[at] = malloc(16 + draw(&state) % 300);
+    for (int i = 0; i < rounds; i++) {
+        operate(operations);
+        raise(SIGUSR1);
     }
-    raise(SIGUSR1);
 }
 
 /* Lets the child run to its next SIGUSR1. */
@@ -76,20 +87,10 @@ static void run_to_mark(pid_t child)
     } while (WSTOPSIG(status) != SIGUSR1);
 }
 
-int main(int argc, char **argv)
+/* Steps the child to its next SIGUSR1; how many steps that took. */
+static long step_to_mark(pid_t child)
 {
-    CHECK(argc == 3);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-        raise(SIGSTOP);
-        operate(atoi(argv[1]), atoi(argv[2]));
-        _exit(0);
-    }
     int status;
-    CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
-    run_to_mark(child);
     long steps = -1;
     do {
         steps++;
@@ -97,7 +98,26 @@ int main(int argc, char **argv)
         CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
     } while (WSTOPSIG(status) == SIGTRAP);
     CHECK(WSTOPSIG(status) == SIGUSR1);
-    printf("steps: %ld\n", steps);
+    return steps;
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 4);
+    int rounds = atoi(argv[3]);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+        raise(SIGSTOP);
+        run(atoi(argv[1]), atoi(argv[2]), rounds);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
+    run_to_mark(child);
+    for (int i = 0; i < rounds; i++)
+        printf("steps: %ld\n", step_to_mark(child));
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
     return 0;
