@@ -52,7 +52,7 @@ pub(crate) fn take(pool: Pool, kind: Kind, extents: usize, align: usize) -> Opti
     purge_if_due(&mut state);
     let placement = placement();
     let tiered = !placement.device.is_empty();
-    let home = if tiered { pool } else { Pool::Default };
+    let home = if tiered { pool.home() } else { Pool::Default };
     let spill = tiered
         && pool.is_tiered()
         && pool != Pool::Hot
@@ -79,7 +79,7 @@ pub(crate) unsafe fn give(index: usize, extents: usize) {
     let mut advised = false;
     for i in 0..extents {
         let extent = extent::at(index + i);
-        advised |= extent.pool() != arena.pool() as u8;
+        advised |= Pool::from_number(extent.pool()).home() != arena.pool();
         extent.take_back();
     }
     view::count_live(-(extents as isize));

@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_free_that_a_fork_cut_short_is_settled() {
         for announced in [0, 1] {
-            let block = heap::allocate_slow(Pool::Default, class::class_of(48), 48, 16).addr();
+            let block = heap::allocate_slow(Pool::Default, class::class_of(48), 48, 16, 0).addr();
             let offset = pagemap::offset(block).unwrap();
             // SAFETY: the block is live and this thread's, so its slab is, and nobody else uses either.
             let slab = unsafe { &*pagemap::slab_at(offset) };

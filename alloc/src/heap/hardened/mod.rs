@@ -74,13 +74,13 @@ fn find_out() -> u8 {
 }
 
 /// Allocates `size` bytes at a multiple of `align` in a block of `class`, which serves both, where the fast path has none; null if there is
-/// no memory.
+/// no memory. `site` is who asks: a return address, or 0 if nobody knows.
 #[cold]
 #[inline(never)]
-pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize) -> *mut u8 {
+pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize, site: usize) -> *mut u8 {
     let mode = mode();
     if mode == NORMAL {
-        return refill::allocate_slow(pool, class);
+        return refill::allocate_slow(pool, class, site);
     }
     if pool == Pool::Default
         && let Some(block) = guard::sample(size, align)
@@ -88,7 +88,7 @@ pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize) -> *
         return block;
     }
     if mode == SAMPLING {
-        refill::allocate_slow(pool, class)
+        refill::allocate_slow(pool, class, site)
     } else {
         allocate_hardened(pool, class, size, align)
     }
