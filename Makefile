@@ -5,7 +5,7 @@ CARGO ?= cargo
 
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench bench-quick peers build setup setup-bench clean
+.PHONY: demo test bench bench-quick bench-tier bench-tier-quick peers build setup setup-bench clean
 
 # redis-server on two memory tiers: live progress, a table, out/demo/index.html and out/demo/demo.png.
 demo: build
@@ -29,6 +29,15 @@ bench: peers
 	$(CARGO) run --quiet --release -p terrace-benches -- --instructions
 bench-quick: peers
 	$(CARGO) run --quiet --release -p terrace-benches -- --quick
+
+# Terrace beside what the kernel and memkind do with two tiers of memory, in virtual machines: some hours, or the
+# part that tells most in half an hour. Tables, charts and records are left in target/bench-tier.
+bench-tier: build
+	$(CARGO) build --release -p terrace-bench-tier
+	$(TARGET)/release/terrace-bench-tier --out $(TARGET)/bench-tier
+bench-tier-quick: build
+	$(CARGO) build --release -p terrace-bench-tier
+	$(TARGET)/release/terrace-bench-tier --quick --out $(TARGET)/bench-tier
 
 # Mallocs that no distribution packages, from their crates.
 peers: build setup-bench

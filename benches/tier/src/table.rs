@@ -1,0 +1,118 @@
+//! The table that a workload shares with its observer (`workloads/tier.h`), seen from outside.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What the program writes first when its heap is filled.
+const MAGIC: u64 = 0x7265_6974;
+
+/// Words before the objects, and words of each.
+const HEADER_WORDS: usize = 8;
+const OBJECT_WORDS: usize = 3;
+
+/// Objects that a table has room for.
+const MOST_OBJECTS: usize = 1 << 20;
+
+const WORDS: usize = HEADER_WORDS + OBJECT_WORDS * MOST_OBJECTS;
+
+/// Bytes of the file, in whole huge pages: where it may have them, it takes no DRAM and nobody moves it.
+const BYTES: usize = (WORDS * 8).next_multiple_of(2 << 20);
+
+/// A workload's table, mapped.
+///
+/// Invariant: `words` points to [`WORDS`] words of a shared mapping of [`BYTES`] that lives as long as this value and is only accessed atomically,
+/// by both sides.
+pub struct Table {
+    words: *mut AtomicU64,
+}
+
+/// One object as the program describes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Object {
+    /// Where it is; 0 while there is none.
+    pub address: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// Accesses so far, of all blocks that ever were this object.
+    pub accesses: u64,
+}
+
+impl Table {
+    /// Maps the table in `file`, which the program makes.
+    ///
+    /// # Errors
+    /// `NotFound` or `UnexpectedEof` while it is not there in full; whatever mmap(2) says.
+    pub fn open(file: &Path) -> io::Result<Table> {
+        let file = File::options().read(true).write(true).open(file)?;
+        if file.metadata()?.len() < BYTES as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of a file that is long enough.
+        let base = unsafe {
+            libc::mmap(std::ptr::null_mut(), BYTES, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Table { words: base.cast() })
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < WORDS);
+        // SAFETY: the index is within the mapping, by the invariant and the line above.
+        unsafe { &*self.words.add(index) }
+    }
+
+    /// Whether the heap is filled and the accesses have begun.
+    pub fn is_ready(&self) -> bool {
+        self.word(0).load(Ordering::Acquire) == MAGIC
+    }
+
+    /// How many objects there are.
+    pub fn objects(&self) -> usize {
+        (self.word(1).load(Ordering::Acquire) as usize).min(MOST_OBJECTS)
+    }
+
+    /// All accesses so far.
+    pub fn accesses(&self) -> u64 {
+        self.word(2).load(Ordering::Relaxed)
+    }
+
+    /// The phase that the program is in.
+    pub fn phase(&self) -> u64 {
+        self.word(3).load(Ordering::Acquire)
+    }
+
+    /// Asks for phase `phase`.
+    pub fn ask_for_phase(&self, phase: u64) {
+        self.word(4).store(phase, Ordering::Release);
+    }
+
+    /// Asks the program to check its objects and end.
+    pub fn ask_to_end(&self) {
+        self.word(5).store(1, Ordering::Release);
+    }
+
+    /// Objects that were found right and wrong when the program ended.
+    pub fn verdict(&self) -> (u64, u64) {
+        (self.word(6).load(Ordering::Acquire), self.word(7).load(Ordering::Acquire))
+    }
+
+    /// Object number `i`.
+    pub fn object(&self, i: usize) -> Object {
+        let at = HEADER_WORDS + OBJECT_WORDS * i;
+        let word = |n: usize| self.word(at + n).load(Ordering::Relaxed);
+        Object { address: word(0) as usize, bytes: word(1) as usize, accesses: word(2) }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours by the invariant, and no reference to it outlives `self`.
+        unsafe { libc::munmap(self.words.cast(), BYTES) };
+    }
+}
