@@ -52,9 +52,11 @@ pub(super) fn release_empty(heap: &Heap) {
 
 /// Returns the pages of free blocks in slabs that have live ones, too. Under the heap's lock, by its owner or for a heap without one.
 fn purge_slabs(heap: &Heap, short: bool) {
-    heap.all_bins().for_each(|bins| {
-        (0..CLASSES).for_each(|class| bins.for_each_partial(class, |slab| slab.purge_pages(short)));
-    });
+    let purge = |slab: &Slab| {
+        slab.purge_pages(short);
+        slab.begin_low();
+    };
+    heap.all_bins().for_each(|bins| (0..CLASSES).for_each(|class| bins.for_each_partial(class, purge)));
 }
 
 /// Once per purge period: empty slabs go, and slices and blocks that stayed free for a period lose their pages. Under the heap's lock, by its
