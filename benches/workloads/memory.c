@@ -15,15 +15,36 @@ static int open_or_end(const char *path)
     return fd;
 }
 
-uint64_t resident_kib(void)
+/* The second and third words of /proc/self/statm: pages in memory, and those of them that files (or shared memory) back. */
+static void resident_pages(uint64_t *all, uint64_t *of_files)
 {
     char text[128];
     int fd = open_or_end("/proc/self/statm");
     ssize_t n = read(fd, text, sizeof text - 1);
     close(fd);
     text[n > 0 ? n : 0] = '\0';
-    char *second = strchr(text, ' ');
-    return second ? strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) / 1024 : 0;
+    char *rest = strchr(text, ' ');
+    *all = rest ? strtoull(rest, &rest, 10) : 0;
+    *of_files = rest ? strtoull(rest, NULL, 10) : 0;
+}
+
+static uint64_t kib(uint64_t pages)
+{
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+uint64_t resident_kib(void)
+{
+    uint64_t all, of_files;
+    resident_pages(&all, &of_files);
+    return kib(all);
+}
+
+uint64_t anonymous_kib(void)
+{
+    uint64_t all, of_files;
+    resident_pages(&all, &of_files);
+    return kib(all - of_files);
 }
 
 uint64_t mapping_count(void)

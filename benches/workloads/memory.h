@@ -7,6 +7,9 @@
 /* KiB that this process has resident now; read without allocating. */
 uint64_t resident_kib(void);
 
+/* The same without pages of files, which the program and its libraries are read from. */
+uint64_t anonymous_kib(void);
+
 /* Lines of /proc/self/maps; counted without allocating. */
 uint64_t mapping_count(void);
 

@@ -68,7 +68,11 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     let slab = unsafe { &*bins.current(class) };
     // What others have freed comes before words never used: else a slab whose blocks go to other threads is used to its end.
     let found = slab.revisit() || (heap.remote.is_empty() && slab.begin_word());
-    if !found || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
+    if !found || heap.is_time() {
+        return ptr::null_mut();
+    }
+    slab.forget_cursor();
+    or_null(slab.pop())
 }
 
 /// Allocates a block of `class`, which serves `size` bytes at a multiple of `align`, in any pool.
@@ -119,6 +123,7 @@ impl Heap {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
                 if this.advance() {
+                    this.forget_cursor();
                     return or_null(this.pop());
                 }
                 this.set_full(true);
@@ -135,8 +140,6 @@ impl Heap {
                     },
                 },
             };
-            // SAFETY: as above.
-            unsafe { (*slab).forget_purged() };
             bins.set_current(class, slab);
         }
     }

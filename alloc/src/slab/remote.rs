@@ -83,6 +83,10 @@ impl Slab {
         }
         // Read before the blocks are given up: after that the header may go.
         let heap: *mut Heap = self.heap();
+        if heap.is_null() {
+            // The slab is gone, and the page its header stood on.
+            return Err(bits);
+        }
         let before = self.remote(word).fetch_or(bits, Ordering::AcqRel);
         if before & bits != 0 {
             return Err(before & bits);

@@ -183,6 +183,10 @@ unsafe fn check_canary(addr: usize, size: usize, block_bytes: usize) {
 pub(super) fn free(slab: &Slab, addr: usize) -> Result<(), FreeFault> {
     let index = slab.index_of(addr)?;
     slab.bury(index)?;
+    if !slab.is_hardened() {
+        // A header of zeros: the slab went since the index was found, and then the page that the header stood on. So a free came first.
+        return Err(FreeFault::Double);
+    }
     let (size, block_bytes) = (slab.size_of(index), slab.block_bytes as usize);
     // SAFETY: of all frees of the block only this one buried it, so it is ours until it is released.
     unsafe {
