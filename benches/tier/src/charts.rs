@@ -70,17 +70,17 @@ fn bars(report: &Report<'_>, ratio: u64, file: &Path) -> Result<(), Failure> {
             let middle = top + step / 2;
             let label = ("sans-serif", 11).into_font();
             panel.draw(&Text::new(contender.name, (10, middle - 6), label.clone().color(&colour)))?;
-            let Some((figures, least, most)) = report.cell(contender.name, ratio, workload.name) else {
+            let Some(cell) = report.cell(contender.name, ratio, workload.name) else {
                 panel.draw(&Text::new("failed", (NAMES, middle - 6), label.color(&BLACK)))?;
                 continue;
             };
             let at = |share: f64| NAMES + (share.min(1.2) * LENGTH) as i32;
-            let x = at(figures.of_oracle());
+            let x = at(cell.of_oracle);
             panel.draw(&Rectangle::new([(NAMES, top + 1), (x, top + step - 2)], colour.filled()))?;
-            let range = vec![(at(least), middle), (at(most), middle)];
+            let range = vec![(at(cell.least), middle), (at(cell.most), middle)];
             panel.draw(&PathElement::new(range, BLACK.stroke_width(1)))?;
-            let text = format!("{:.0}", 100.0 * figures.of_oracle());
-            panel.draw(&Text::new(text, (x.max(at(most)) + 4, middle - 6), label.color(&BLACK)))?;
+            let text = format!("{:.0}", 100.0 * cell.of_oracle);
+            panel.draw(&Text::new(text, (x.max(at(cell.most)) + 4, middle - 6), label.color(&BLACK)))?;
         }
     }
     root.present()?;

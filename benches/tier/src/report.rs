@@ -14,21 +14,46 @@ pub struct Report<'a> {
     pub runs: Vec<Run>,
 }
 
+/// A workload under a contender.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Share of what the oracle serves: in the middle of all runs, at least, at most.
+    pub of_oracle: f64,
+    /// See `of_oracle`.
+    pub least: f64,
+    /// See `of_oracle`.
+    pub most: f64,
+    /// The middle of the runs.
+    pub figures: Figures,
+}
+
 /// Share of the oracle's that Terrace may stay behind the best contender.
 const BEHIND: f64 = 0.05;
 
 impl Report<'_> {
-    /// The middle of the runs of `workload` under `contender` at `ratio`, with the least and the greatest share of the oracle's.
-    pub fn cell(&self, contender: &str, ratio: u64, workload: &str) -> Option<(Figures, f64, f64)> {
+    fn figures(&self, contender: &str, ratio: u64, workload: &str) -> Vec<Figures> {
         let is = |r: &&Run| r.contender == contender && r.ratio == ratio && r.workload.name == workload;
-        let figures: Vec<Figures> = self.runs.iter().filter(is).map(Run::figures).collect();
-        let of = figures.iter().map(Figures::of_oracle);
-        let (least, most) = (of.clone().fold(f64::INFINITY, f64::min), of.fold(0.0, f64::max));
-        (!figures.is_empty()).then(|| (median(&figures), least, most))
+        self.runs.iter().filter(is).map(Run::figures).collect()
+    }
+
+    /// What the oracle serves of `workload` at `ratio`, with the objects on pages as the contender had them that made the most possible.
+    fn oracle(&self, ratio: u64, workload: &str) -> f64 {
+        let of = |c: &Contender| median(&self.figures(c.name, ratio, workload)).oracle;
+        self.plan.contenders.iter().map(of).fold(0.0, f64::max)
+    }
+
+    /// The middle of the runs of `workload` under `contender` at `ratio`.
+    pub fn cell(&self, contender: &str, ratio: u64, workload: &str) -> Option<Cell> {
+        let (figures, oracle) = (self.figures(contender, ratio, workload), self.oracle(ratio, workload));
+        let of = |f: &Figures| if oracle > 0.0 { f.share / oracle } else { 0.0 };
+        let least = figures.iter().map(of).fold(f64::INFINITY, f64::min);
+        let most = figures.iter().map(of).fold(0.0, f64::max);
+        let middle = median(&figures);
+        (!figures.is_empty()).then(|| Cell { of_oracle: of(&middle), least, most, figures: middle })
     }
 
     fn of_oracle(&self, contender: &str, ratio: u64, workload: &str) -> Option<f64> {
-        self.cell(contender, ratio, workload).map(|(f, _, _)| f.of_oracle())
+        self.cell(contender, ratio, workload).map(|cell| cell.of_oracle)
     }
 
     fn mean(&self, contender: &str, ratio: u64) -> Option<f64> {
@@ -53,41 +78,45 @@ impl Report<'_> {
             let _ = writeln!(text, "\n## DRAM a {ratio}th of the footprint (1:{ratio})\n");
             text += "Share of the accesses that DRAM serves in the steady state, in percent of what the oracle serves";
             text += " (in brackets: the oracle's, in percent of all accesses).\n\n";
-            self.table(&mut text, ratio, "oracle", |f| format!("{:.1}", 100.0 * f.of_oracle()));
+            self.table(&mut text, ratio, true, |c| format!("{:.1}", 100.0 * c.of_oracle));
             self.verdict(&mut text, ratio);
             text += "\nSeconds until 90 % of the oracle's share are served, from the last shift on where there is one.\n\n";
-            self.table(&mut text, ratio, "", |f| match f.converged {
+            self.table(&mut text, ratio, false, |c| match c.figures.converged {
                 s if s.is_finite() => format!("{s:.0}"),
                 _ => "never".into(),
             });
             text += "\nMB a second moved in the steady state, and ping-pong.\n\n";
-            self.table(&mut text, ratio, "", |f| {
-                format!("{:.2}, {:.0} %", f.moved_mb_s, 100.0 * f.ping_pong)
+            self.table(&mut text, ratio, false, |c| {
+                format!("{:.2}, {:.0} %", c.figures.moved_mb_s, 100.0 * c.figures.ping_pong)
             });
             text += "\nMiB of the heap in DRAM, and MB moved in all.\n\n";
-            self.table(&mut text, ratio, "", |f| format!("{:.0}, {:.0}", f.dram_mib, f.moved_mb));
+            self.table(&mut text, ratio, false, |c| {
+                format!("{:.0}, {:.0}", c.figures.dram_mib, c.figures.moved_mb)
+            });
             text += "\nEstimated time to that of all-DRAM (100 and 600 ns an access), and CPU of trackers and movers in percent of a core.\n\n";
-            self.table(&mut text, ratio, "", |f| format!("{:.2}, {:.1} %", f.slowdown, 100.0 * f.cpu));
+            self.table(&mut text, ratio, false, |c| {
+                format!("{:.2}, {:.1} %", c.figures.slowdown, 100.0 * c.figures.cpu)
+            });
         }
         text
     }
 
-    fn table(&self, text: &mut String, ratio: u64, first: &str, cell: impl Fn(&Figures) -> String) {
+    /// A line a workload, a column a contender; with the oracle's share and the means if they are asked for.
+    fn table(&self, text: &mut String, ratio: u64, oracle: bool, show: impl Fn(&Cell) -> String) {
         let names: Vec<&str> = self.plan.contenders.iter().map(|c| c.name).collect();
         let _ = writeln!(text, "| workload | {} |", names.join(" | "));
         let _ = writeln!(text, "| --- |{}", " ---: |".repeat(names.len()));
         for workload in &self.plan.workloads {
-            let cells: Vec<_> = names.iter().map(|c| self.cell(c, ratio, workload.name)).collect();
-            let oracle = cells.iter().flatten().map(|(f, _, _)| 100.0 * f.oracle).fold(0.0, f64::max);
-            let name = match first {
-                "oracle" => format!("{} ({oracle:.0})", workload.name),
-                _ => workload.name.to_owned(),
+            let name = match oracle {
+                true => format!("{} ({:.0})", workload.name, 100.0 * self.oracle(ratio, workload.name)),
+                false => workload.name.to_owned(),
             };
+            let cell = |contender: &&str| self.cell(contender, ratio, workload.name);
             let cells: Vec<String> =
-                cells.iter().map(|c| c.as_ref().map_or("-".into(), |(f, _, _)| cell(f))).collect();
+                names.iter().map(|c| cell(c).map_or("-".into(), |cell| show(&cell))).collect();
             let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
         }
-        if first == "oracle" {
+        if oracle {
             let means: Vec<String> = names
                 .iter()
                 .map(|c| self.mean(c, ratio).map_or("-".into(), |m| format!("**{:.1}**", 100.0 * m)))
