@@ -267,9 +267,9 @@ impl<K: Kernel> Refs<K> {
                 self.phase = Phase::Sweeping { sweep, until, cost: cost + spent };
                 Ok(Polled { wake: until, cost: spent, ..Polled::default() })
             }
-            Err(_) => {
-                // Locked memory, or a sandbox that does not know the call: as without it.
-                self.parts = false;
+            Err(e) => {
+                // Locked memory, or a sandbox that does not know the call: as without it. Or the program closed the file: from the start.
+                self.parts = e == Errno(libc::EBADF);
                 let now = self.kernel.clock().0;
                 self.phase = Phase::Idle { until: now };
                 Ok(Polled { wake: now, ..Polled::default() })

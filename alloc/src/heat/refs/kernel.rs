@@ -178,6 +178,9 @@ impl Kernel for Linux {
             (self.file, self.early) = (Some(uffd::Smaps::open()?), None);
         }
         let Some(file) = &mut self.file else { return Ok(()) };
+        if !file.is_open() {
+            return Err(Errno(libc::EBADF));
+        }
         let mut early = self.early.take();
         let mut ended = false;
         let mut take = |m: Mapping, now: u64, early: &mut Option<Mapping>| {
