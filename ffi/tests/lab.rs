@@ -100,8 +100,9 @@ fn a_thread_pays_nothing_for_tiering_that_has_nothing_to_do() {
         let command = format!(
             "TERRACE_PURGE_MS=3600000 TERRACE_START=1M LD_PRELOAD=/terrace/libterrace.so {settings} {OPERATIONS} 7"
         );
-        let shown =
-            machine(layout, Kernel::V6_12, &[&program]).run(&command).unwrap().expect_success().stdout;
+        // One processor: each step is a switch between two processes, which two processors would have to wake each other for.
+        let vm = machine(layout, Kernel::V6_12, &[&program]).cpus(1);
+        let shown = vm.run(&command).unwrap().expect_success().stdout;
         println!("{settings}: {}", shown.trim().replace('\n', ", "));
         steps(&shown)
     };
