@@ -14,7 +14,6 @@ pub mod pool;
 pub mod pressure;
 mod reserve;
 mod runs;
-pub mod sites;
 mod view;
 #[cfg(feature = "invariants")]
 mod walk;
