@@ -31,6 +31,7 @@ impl Layout {
     }
 
     /// Starts of the segments.
+    #[cfg(test)]
     pub(super) fn bounds(&self) -> &[u32] {
         &self.bounds
     }
