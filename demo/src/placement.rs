@@ -21,6 +21,29 @@ pub struct Accesses {
     weights: Vec<f64>,
 }
 
+/// Calls `f` for each page that an object of `bytes` bytes, at least 1, at `address` touches, with the share of its bytes that lie there.
+pub fn for_each_page(address: usize, bytes: usize, mut f: impl FnMut(usize, f64)) {
+    let (mut at, end) = (address, address + bytes);
+    while at < end {
+        let next = (at / PAGE + 1) * PAGE;
+        f(at / PAGE * PAGE, (next.min(end) - at) as f64 / bytes as f64);
+        at = next;
+    }
+}
+
+/// The largest share of all `weights` that `count` of them can have; 0 where there is no weight.
+pub fn largest_share(mut weights: Vec<f64>, count: usize) -> f64 {
+    let all: f64 = weights.iter().sum();
+    if count == 0 || all == 0.0 {
+        return 0.0;
+    }
+    if count < weights.len() {
+        weights.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+        weights.truncate(count);
+    }
+    weights.iter().sum::<f64>() / all
+}
+
 impl Accesses {
     /// Reads lines of an object's address, bytes and weight, all decimal.
     ///
@@ -38,13 +61,9 @@ impl Accesses {
                 return Err(bad(line));
             }
             total += weight as f64;
-            let mut at = first;
-            while at < end {
-                let next = (at / PAGE + 1) * PAGE;
-                let share = (next.min(end) - at) as f64 / bytes as f64;
-                *by_page.entry(at / PAGE * PAGE).or_default() += weight as f64 * share;
-                at = next;
-            }
+            for_each_page(first, bytes as usize, |page, share| {
+                *by_page.entry(page).or_default() += weight as f64 * share;
+            });
         }
         if total == 0.0 {
             return Err(bad(text));
@@ -60,9 +79,7 @@ impl Accesses {
 
     /// The largest share of accesses that `bytes` of DRAM can serve: that of the hottest pages.
     pub fn oracle(&self, bytes: u64) -> f64 {
-        let mut weights = self.weights.clone();
-        weights.sort_unstable_by(|a, b| b.total_cmp(a));
-        weights.iter().take(bytes as usize / PAGE).sum()
+        largest_share(self.weights.clone(), bytes as usize / PAGE)
     }
 
     /// The pages that get more than twice the accesses of an average page.

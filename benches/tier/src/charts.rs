@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::plan::SUBJECT;
@@ -46,22 +47,32 @@ fn colour(report: &Report<'_>, contender: usize) -> RGBColor {
     if report.plan.contenders[contender].name == SUBJECT { OURS } else { COLOURS[contender % COLOURS.len()] }
 }
 
-fn sheet(panels: usize) -> (u32, u32) {
-    (PANEL.0 * COLUMNS as u32, HEADING + PANEL.1 * panels.div_ceil(COLUMNS) as u32)
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// A sheet with a title `top` pixels from its edge, and below it a panel for each of `count` workloads and to the end of the line.
+fn sheet<'a>(
+    file: &'a Path,
+    title: &str,
+    top: i32,
+    count: usize,
+) -> Result<(Area<'a>, Vec<Area<'a>>), Failure> {
+    let lines = count.div_ceil(COLUMNS);
+    let size = (PANEL.0 * COLUMNS as u32, HEADING + PANEL.1 * lines as u32);
+    let root = SVGBackend::new(file, size).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (head, body) = root.split_vertically(HEADING);
+    head.draw(&Text::new(title, (12, top), ("sans-serif", 20)))?;
+    Ok((root, body.split_evenly((lines, COLUMNS))))
 }
 
 fn bars(report: &Report<'_>, ratio: u64, file: &Path) -> Result<(), Failure> {
     const NAMES: i32 = 96;
     const LENGTH: f64 = 170.0;
     let workloads = &report.plan.workloads;
-    let root = SVGBackend::new(file, sheet(workloads.len())).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (head, body) = root.split_vertically(HEADING);
     let title = format!(
         "Accesses that DRAM serves, in percent of the oracle's, DRAM:footprint 1:{ratio}; lines: from the least to the most of all runs"
     );
-    head.draw(&Text::new(title, (12, 16), ("sans-serif", 20)))?;
-    let panels = body.split_evenly((workloads.len().div_ceil(COLUMNS), COLUMNS));
+    let (root, panels) = sheet(file, &title, 16, workloads.len())?;
     let step = (PANEL.1 as i32 - 34) / report.plan.contenders.len().max(1) as i32;
     for (workload, panel) in workloads.iter().zip(&panels) {
         panel.draw(&Text::new(workload.name, (10, 6), ("sans-serif", 14)))?;
@@ -89,14 +100,10 @@ fn bars(report: &Report<'_>, ratio: u64, file: &Path) -> Result<(), Failure> {
 
 fn time(report: &Report<'_>, ratio: u64, file: &Path) -> Result<(), Failure> {
     let workloads = &report.plan.workloads;
-    let root = SVGBackend::new(file, sheet(workloads.len())).into_drawing_area();
-    root.fill(&WHITE)?;
-    let (head, body) = root.split_vertically(HEADING);
     let title = format!(
         "Accesses that DRAM serves, in percent, over time in seconds, DRAM:footprint 1:{ratio}; black: the oracle"
     );
-    head.draw(&Text::new(title, (12, 8), ("sans-serif", 20)))?;
-    let panels = body.split_evenly((workloads.len().div_ceil(COLUMNS), COLUMNS));
+    let (root, panels) = sheet(file, &title, 8, workloads.len())?;
     for (workload, panel) in workloads.iter().zip(&panels) {
         let of = |contender: &str| {
             let is =

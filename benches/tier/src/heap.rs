@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-/// Bytes of a page.
-pub const PAGE: usize = 4096;
+use terrace_demo::placement::{for_each_page, largest_share};
 
 /// Seconds within which a page that moves back is ping-pong.
 pub const PING_PONG: f64 = 30.0;
@@ -52,18 +51,10 @@ pub struct Window {
 impl Heap {
     /// Adds `accesses` of an object to the window, spread evenly over its bytes.
     pub fn add(&mut self, address: usize, bytes: usize, accesses: u64) {
-        if bytes == 0 {
-            return;
-        }
-        let end = address + bytes;
-        let mut at = address;
-        while at < end {
-            let next = (at / PAGE + 1) * PAGE;
-            let share = (next.min(end) - at) as f64 / bytes as f64;
-            let page = self.page(at / PAGE * PAGE);
+        for_each_page(address, bytes, |page, share| {
+            let page = self.page(page);
             self.pages[page].window += accesses as f64 * share;
-            at = next;
-        }
+        });
     }
 
     fn page(&mut self, address: usize) -> usize {
@@ -110,8 +101,8 @@ impl Heap {
             page.phase += page.window;
         }
         window.share = if all > 0.0 { served / all } else { 0.0 };
-        window.oracle = self.best(budget, |page| page.window);
-        window.phase_oracle = self.best(budget, |page| page.phase);
+        let best = |weight: fn(&Page) -> f64| largest_share(self.pages.iter().map(weight).collect(), budget);
+        (window.oracle, window.phase_oracle) = (best(|page| page.window), best(|page| page.phase));
         self.pages.iter_mut().for_each(|page| page.window = 0.0);
         window
     }
@@ -119,20 +110,6 @@ impl Heap {
     /// From now on, another phase.
     pub fn begin_phase(&mut self) {
         self.pages.iter_mut().for_each(|page| page.phase = 0.0);
-    }
-
-    /// The largest share of `weight` that `budget` pages can have.
-    fn best(&self, budget: usize, weight: impl Fn(&Page) -> f64) -> f64 {
-        let mut weights: Vec<f64> = self.pages.iter().map(weight).filter(|w| *w > 0.0).collect();
-        let all: f64 = weights.iter().sum();
-        if budget == 0 || all == 0.0 {
-            return 0.0;
-        }
-        if budget < weights.len() {
-            weights.select_nth_unstable_by(budget - 1, |a, b| b.total_cmp(a));
-            weights.truncate(budget);
-        }
-        weights.iter().sum::<f64>() / all
     }
 }
 

@@ -62,7 +62,7 @@ impl Kit {
     /// When it does not run here.
     pub fn footprint_mib(&self, workload: &str, mib: u64) -> Result<f64, String> {
         let pages = pages_here(&self.tier, workload, mib, &self.scratch).map_err(|e| e.to_string())?;
-        Ok(pages as f64 * crate::heap::PAGE as f64 / f64::from(1 << 20))
+        Ok(pages as f64 * terrace_demo::outside::PAGE as f64 / f64::from(1 << 20))
     }
 
     /// Runs the workloads of `plan` under `contender` in a machine, DRAM being a `ratio`th of each footprint; the observer's record.

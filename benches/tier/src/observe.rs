@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use terrace_demo::json::Line;
 use terrace_demo::nodes::Nodes;
-use terrace_demo::outside;
+use terrace_demo::outside::{self, PAGE};
 use terrace_demo::record::Record;
 
-use crate::heap::{Heap, PAGE, Window};
+use crate::heap::{Heap, Window};
 use crate::table::{Object, Table};
 
 /// Time between looks; longer where a look takes more than a tenth of that.
@@ -125,7 +125,7 @@ impl Trial<'_> {
     fn run(&self) -> io::Result<()> {
         let _ = fs::remove_file(TABLE);
         let mut program = self.start()?;
-        let table = program.table()?;
+        let table = program.table(Path::new(TABLE))?;
         let mut look = Look::new(self, &program, table);
         let began = look.began;
         for phase in 0..=self.load.shifts {
@@ -182,14 +182,14 @@ impl Program {
         self.child.id() as i32
     }
 
-    /// Its table, once its heap is filled.
-    fn table(&mut self) -> io::Result<Table> {
+    /// Its table, which it makes in `file`, once its heap is filled.
+    fn table(&mut self, file: &Path) -> io::Result<Table> {
         let began = Instant::now();
         while began.elapsed() < FILL_LIMIT {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the workload ended while it began: {status}")));
             }
-            if let Ok(table) = Table::open(Path::new(TABLE))
+            if let Ok(table) = Table::open(file)
                 && table.is_ready()
             {
                 return Ok(table);
@@ -366,19 +366,7 @@ pub fn pages_here(tier: &Path, name: &str, mib: u64, scratch: &Path) -> io::Resu
     let file: PathBuf = scratch.join(format!("table-{name}"));
     let _ = fs::remove_file(&file);
     let child = Command::new(tier).arg(&file).args([name, &mib.to_string()]).stdout(Stdio::null()).spawn()?;
-    let mut program = Program { child };
-    let began = Instant::now();
-    let table = loop {
-        if let Ok(table) = Table::open(&file)
-            && table.is_ready()
-        {
-            break table;
-        }
-        if program.child.try_wait()?.is_some() || began.elapsed() > FILL_LIMIT {
-            return Err(io::Error::other(format!("{name} does not begin")));
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
+    let table = Program { child }.table(&file)?;
     let mut heap = Heap::default();
     for i in 0..table.objects() {
         let object = table.object(i);

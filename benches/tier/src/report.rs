@@ -182,7 +182,7 @@ impl Report<'_> {
                     f.moved_mb_s,
                     f.ping_pong,
                     f.moved_mb,
-                    run.kernel_moved * crate::heap::PAGE as f64 / 1e6,
+                    run.kernel_moved * terrace_demo::outside::PAGE as f64 / 1e6,
                     f.dram_mib,
                     f.cpu,
                     f.slowdown,

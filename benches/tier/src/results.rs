@@ -1,8 +1,8 @@
 //! What the observers recorded, and the figures made of it.
 
 use terrace_demo::json::{self, Value};
+use terrace_demo::outside::PAGE;
 
-use crate::heap::PAGE;
 use crate::plan::Workload;
 
 /// Declared latencies of the machine's tiers, in ns an access, and what a move is taken to cost, in ns: the copy at 24 GB/s and 2 µs for
@@ -50,8 +50,6 @@ pub struct Run {
     pub workload: Workload,
     /// All looks, in order.
     pub looks: Vec<Look>,
-    /// Whether it ended well, with every object right.
-    pub good: bool,
     /// CPU time of the kernel's threads that move pages, in ms, and pages that the kernel says it moved.
     pub kernel_ms: f64,
     /// See `kernel_ms`.
@@ -114,7 +112,6 @@ pub fn runs(record: &str, contender: &str, ratio: u64, workloads: &[Workload]) -
             ratio,
             workload: *workload,
             looks,
-            good,
             kernel_ms: number("cpu_ms"),
             kernel_moved: number("migrated"),
         })
