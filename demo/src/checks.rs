@@ -90,7 +90,7 @@ pub fn hot_set_arrives(samples: &[Sample], phase: usize, name: &str, begin: f64)
     let of_phase = samples.iter().filter(|s| s.phase == phase);
     let arrived = of_phase.clone().find(|s| s.hot_share().is_some_and(|h| h >= goals().hot_share));
     let last = of_phase.filter_map(Sample::hot_share).next_back().unwrap_or(0.0);
-    let what = format!("{name}: 80 % of hot pages in DRAM");
+    let what = format!("{name}: {:.0} % of hot pages in DRAM", goals().hot_share * 100.0);
     match arrived {
         None => Check::new(&what, false, format!("never; {:.0} % at the end", last * 100.0)),
         Some(s) => {

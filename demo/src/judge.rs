@@ -134,7 +134,8 @@ impl Trial<'_> {
             let text =
                 arrived.map_or("never".into(), |s| format!("{s:.0} s, {} allowed", goals().hot_seconds));
             let good = arrived.is_some_and(|s| s <= goals().hot_seconds);
-            self.check(Check::new("hot: 80 % of hot pages in DRAM", good, text))?;
+            let name = format!("hot: {:.0} % of hot pages in DRAM", goals().hot_share * 100.0);
+            self.check(Check::new(&name, good, text))?;
         }
         self.steady_state(name, &before, &after)
     }

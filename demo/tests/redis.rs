@@ -3,13 +3,13 @@
 mod support;
 
 use std::time::Duration;
-use support::machine;
+use support::{machine, optimised};
 
 #[test]
 fn redis_keeps_its_budget_its_hot_set_and_its_data() {
     let outcome = machine(2048, 640)
         .program("redis-server")
-        .file(env!("CARGO_BIN_EXE_terrace-demo-driver"))
+        .file(optimised("terrace-demo-driver"))
         .timeout(Duration::from_secs(1500))
         .run("./terrace-demo-driver --terrace /terrace/terrace /tmp/demo 2>&1 >/out/run.jsonl")
         .unwrap()
