@@ -10,7 +10,8 @@
 //!    | slice 64 KiB | …                                 MAP[off >> 16]: the slab the slice belongs to, or null
 //! ```
 //!
-//! Invariant: `MAP[i]` is null, [`LARGE`](crate::slab::LARGE), or a slab header that stays readable for ever (metadata is never unmapped).
+//! Invariant: `MAP[i]` is null, [`LARGE`](crate::slab::LARGE), or a slab header that stays readable for ever: metadata is never
+//! unmapped. That of a slab which is gone may read as zeros after a while, in which no address is a block's ([`Slab::index_of`]).
 //! Entries change only while the heap or arena that owns the slice holds its lock; they are read at any time by anyone.
 
 use crate::slab::Slab;

@@ -162,6 +162,8 @@ fn heaps_stay_whole_while_threads_come_go_exchange_fork_and_trim() {
                 let round = rounds.fetch_add(1, Ordering::Relaxed);
                 let short = round % 2 == 1;
                 SHORT.store(short, Ordering::Relaxed);
+                // Sites are kept apart in three rounds, and in three they are not, with and without memory.
+                terrace::arena::sites::set_apart((round / 3).is_multiple_of(2));
                 fault::arm(round, if short { [7, 20, 100][round as usize / 2 % 3] } else { 0 }, REFUSED);
             }
         });

@@ -14,7 +14,37 @@ use terrace_core::raw;
 
 /// What the naked functions call; the C calling convention, and not exported, so the call is direct.
 extern "C" fn allocate(size: usize) -> *mut u8 {
-    raw::malloc(size)
+    match raw::malloc_fast(size) {
+        Some(block) => block.as_ptr(),
+        None if size <= raw::FAST_MAX => allocate_more(size),
+        None => raw::malloc(size),
+    }
+}
+
+/// As `malloc_more`: under a naked operator, what that returns to lies behind its frame. Under another caller it is some other word of the
+/// stack, which is as good: all it does is tell blocks apart.
+#[unsafe(naked)]
+extern "C" fn allocate_more(size: usize) -> *mut u8 {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "mov rsi, [rsp + 16]",
+        "jmp {rest}",
+        ".cfi_endproc",
+        rest = sym allocate_more_at,
+    );
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "ldr x1, [sp, #8]",
+        "b {rest}",
+        ".cfi_endproc",
+        rest = sym allocate_more_at,
+    );
+}
+
+extern "C" fn allocate_more_at(size: usize, site: usize) -> *mut u8 {
+    raw::malloc_at(size, site)
 }
 
 /// As [`allocate`], with an alignment; null when it is not a power of two.

@@ -44,14 +44,40 @@ pub(crate) fn or_no_memory(p: *mut u8) -> *mut c_void {
 pub(crate) extern "C" fn malloc(size: usize) -> *mut c_void {
     match raw::malloc_fast(size) {
         Some(block) => block.as_ptr().cast(),
-        None => malloc_rest(size),
+        None if size <= raw::FAST_MAX => malloc_more(size),
+        None => malloc_larger(size),
     }
 }
 
-/// Larger blocks, and small ones when the next few are used up.
 #[inline(never)]
-extern "C" fn malloc_rest(size: usize) -> *mut c_void {
+extern "C" fn malloc_larger(size: usize) -> *mut c_void {
     or_no_memory(raw::malloc(size))
+}
+
+/// Small blocks when the next few are used up. Reached by a jump, so that what `malloc` returns to is where it was, and
+/// tells the allocation site. (If a compiler made a call of the jump, all blocks would have one site.)
+#[unsafe(naked)]
+extern "C" fn malloc_more(size: usize) -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "mov rsi, [rsp]",
+        "jmp {rest}",
+        ".cfi_endproc",
+        rest = sym malloc_more_at,
+    );
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "mov x1, x30",
+        "b {rest}",
+        ".cfi_endproc",
+        rest = sym malloc_more_at,
+    );
+}
+
+extern "C" fn malloc_more_at(size: usize, site: usize) -> *mut c_void {
+    or_no_memory(raw::malloc_at(size, site))
 }
 
 /// `calloc(3)`.

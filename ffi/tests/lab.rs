@@ -49,6 +49,23 @@ fn children_start_control_threads_of_their_own() {
     assert!(shown.contains("fork control: 30 children ticked\n"), "{shown}");
 }
 
+/// Where the heap does not fit in DRAM, hot and cold objects that different places in the program allocate can be told apart by page.
+#[test]
+fn blocks_of_different_sites_lie_on_different_pages() {
+    let program = compile("c/sites.c", &["-O2", "-lstdc++"]);
+    for how in ["malloc", "new"] {
+        let vm = machine(Layout::DramDevice, Kernel::V6_12, &[&program]);
+        let command = format!(
+            "TERRACE_START=1M TERRACE_DRAM=16M TERRACE_TICK_MS=20 LD_PRELOAD=/terrace/libterrace.so ./sites {how}"
+        );
+        let shown = vm.run(&command).unwrap().expect_success().stdout;
+        let numbers: Vec<u32> =
+            shown.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+        let &[pure, mixed] = numbers.as_slice() else { panic!("{shown}") };
+        assert!(pure > 10_000 && mixed < pure / 20, "{how}: {shown}");
+    }
+}
+
 /// A sandbox on a machine with a device: no policy can be set and no page moved, and the program is none the wiser.
 #[test]
 fn a_sandbox_that_refuses_to_move_pages_is_enough() {

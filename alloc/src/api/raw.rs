@@ -5,7 +5,7 @@
 //! Blocks are aligned to 16 bytes at least.
 
 use crate::arena::{self, Pool};
-use crate::class::{self, MAX_SMALL, class_of};
+use crate::class::{self, FINE_MAX, MAX_SMALL, class_of};
 use crate::heap::{self, slot_heap};
 use crate::pagemap;
 use crate::slab::LARGE;
@@ -13,8 +13,11 @@ use core::ptr::{self, NonNull};
 
 pub use crate::heap::heap_stats;
 
-/// The fast path of [`malloc`] for up to 1 KiB alone: `None` says nothing but that it takes the slow one. For callers that must do more
-/// when memory is out, and then want to *jump* to where they do it: with no call left here there is no frame to set up.
+/// Up to so many bytes [`malloc_fast`] may serve, and [`malloc_at`] wants to know for whom.
+pub const FAST_MAX: usize = FINE_MAX;
+
+/// The fast path of [`malloc`] for up to [`FAST_MAX`] bytes alone: `None` says nothing but that it takes the slow one. For callers that
+/// must do more when memory is out, and then want to *jump* to where they do it: with no call left here there is no frame to set up.
 #[inline(always)]
 #[must_use]
 pub fn malloc_fast(size: usize) -> Option<NonNull<u8>> {
@@ -27,6 +30,15 @@ pub fn malloc_fast(size: usize) -> Option<NonNull<u8>> {
 #[inline(always)]
 #[must_use]
 pub fn malloc(size: usize) -> *mut u8 {
+    malloc_at(size, 0)
+}
+
+/// As [`malloc`], for `site`: the return address of the allocation function that was called, or another number that tells who
+/// asks, or 0. Where the heap does not fit in DRAM, blocks of up to [`FAST_MAX`] bytes of different sites lie on different pages
+/// ([`arena::sites`]).
+#[inline(always)]
+#[must_use]
+pub fn malloc_at(size: usize, site: usize) -> *mut u8 {
     if size > MAX_SMALL {
         return heap::allocate_large(Pool::Default, size, 1, false);
     }
@@ -34,7 +46,7 @@ pub fn malloc(size: usize) -> *mut u8 {
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
     match unsafe { (*(*slot_heap()).default.in_use(place)).pop() } {
         Some(block) => block.as_ptr(),
-        None => heap::allocate_slow(Pool::Default, class_of(size), size, 16),
+        None => heap::allocate_slow(Pool::Default, class_of(size), size, 16, site),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod pool;
 pub mod pressure;
 mod reserve;
 mod runs;
+pub mod sites;
 mod view;
 #[cfg(feature = "invariants")]
 mod walk;

@@ -22,11 +22,30 @@ pub enum Pool {
     DramStrict = 5,
     /// On the device or not at all.
     DeviceStrict = 6,
+    /// As [`Pool::Default`], the blocks of some allocation sites apart from those of others ([`super::sites`]); seven more like it.
+    Group0 = 7,
+    /// See [`Pool::Group0`].
+    Group1 = 8,
+    /// See [`Pool::Group0`].
+    Group2 = 9,
+    /// See [`Pool::Group0`].
+    Group3 = 10,
+    /// See [`Pool::Group0`].
+    Group4 = 11,
+    /// See [`Pool::Group0`].
+    Group5 = 12,
+    /// See [`Pool::Group0`].
+    Group6 = 13,
+    /// See [`Pool::Group0`].
+    Group7 = 14,
 }
 
 impl Pool {
     /// How many pools there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 15;
+
+    /// How many of them are groups of allocation sites.
+    pub const GROUPS: usize = 8;
 
     /// Every pool, in the order of their numbers.
     pub const ALL: [Pool; Pool::COUNT] = [
@@ -37,7 +56,31 @@ impl Pool {
         Pool::Device,
         Pool::DramStrict,
         Pool::DeviceStrict,
+        Pool::Group0,
+        Pool::Group1,
+        Pool::Group2,
+        Pool::Group3,
+        Pool::Group4,
+        Pool::Group5,
+        Pool::Group6,
+        Pool::Group7,
     ];
+
+    /// The group with this number, below [`Pool::GROUPS`].
+    pub(crate) fn group(number: usize) -> Pool {
+        Pool::ALL[Pool::COUNT - Pool::GROUPS + number]
+    }
+
+    /// Whether it is a group of allocation sites.
+    #[must_use]
+    pub fn is_group(self) -> bool {
+        self as usize >= Pool::COUNT - Pool::GROUPS
+    }
+
+    /// The pool whose arenas it has its extents in.
+    pub(crate) fn home(self) -> Pool {
+        if self.is_group() { Pool::Default } else { self }
+    }
 
     /// The pool with this number.
     pub(crate) fn from_number(number: u8) -> Pool {
@@ -47,7 +90,7 @@ impl Pool {
     /// Whether heat decides where this pool's pages are.
     #[must_use]
     pub fn is_tiered(self) -> bool {
-        matches!(self, Pool::Default | Pool::Hot | Pool::Cold)
+        matches!(self, Pool::Default | Pool::Hot | Pool::Cold) || self.is_group()
     }
 
     /// Whether an allocation fails rather than fall back to another tier.
@@ -69,7 +112,7 @@ impl Pool {
             let one = NodeMask::of(mask.first().unwrap_or(0));
             [Some((numa::MPOL_PREFERRED_MANY, mask)), Some((numa::MPOL_PREFERRED, one))]
         };
-        let list = match self {
+        let list = match self.home() {
             _ if device.is_empty() => [None, None],
             // The zone list of a CPU's node puts every DRAM node before a device node, so this is "DRAM first".
             Pool::Default | Pool::Hot | Pool::Cold if *mode != Mode::Isolate => bind(any),
@@ -77,6 +120,8 @@ impl Pool {
             Pool::Default | Pool::Hot | Pool::Cold | Pool::Dram | Pool::DramStrict => bind(*dram),
             Pool::Device => prefer(*device),
             Pool::DeviceStrict => bind(*device),
+            // Nobody's home.
+            _ => [None, None],
         };
         list.into_iter().flatten()
     }

@@ -9,6 +9,7 @@ use super::pool::Pool;
 use super::reserve::{self, Arena};
 use super::{pressure, view};
 use crate::config::{self, Amount, Mode};
+use crate::meta;
 use crate::sync::Lock;
 use crate::sys::{futex, mm, numa};
 use core::sync::atomic::Ordering;
@@ -52,7 +53,7 @@ pub(crate) fn take(pool: Pool, kind: Kind, extents: usize, align: usize) -> Opti
     purge_if_due(&mut state);
     let placement = placement();
     let tiered = !placement.device.is_empty();
-    let home = if tiered { pool } else { Pool::Default };
+    let home = if tiered { pool.home() } else { Pool::Default };
     let spill = tiered
         && pool.is_tiered()
         && pool != Pool::Hot
@@ -79,7 +80,7 @@ pub(crate) unsafe fn give(index: usize, extents: usize) {
     let mut advised = false;
     for i in 0..extents {
         let extent = extent::at(index + i);
-        advised |= extent.pool() != arena.pool() as u8;
+        advised |= Pool::from_number(extent.pool()).home() != arena.pool();
         extent.take_back();
     }
     view::count_live(-(extents as isize));
@@ -168,7 +169,7 @@ pub(crate) fn purge_all() -> usize {
     reserve::arenas().iter().map(discard_all).sum()
 }
 
-/// Once in [`PERIODS`] purge periods: returns the pages of extents that have been free for so long.
+/// Once in [`PERIODS`] purge periods: returns the pages of extents, and of metadata, that have been free for so long.
 pub(crate) fn purge_old() {
     purge_if_due(&mut STATE.lock());
 }
@@ -190,6 +191,7 @@ fn purge_if_due(state: &mut State) {
             }
         }
     }
+    meta::purge(false);
 }
 
 /// Discards the extents marked in dirty bitmap `which`; the bytes that went.

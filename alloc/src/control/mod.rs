@@ -41,7 +41,8 @@ pub(crate) use waker::wake;
 /// not worth a thread and a statistics page, which stays behind when they run another program.
 const CHILD_GROWTH: usize = 64 << 20;
 
-/// Extents a forked child was born with: it is its own growth that counts.
+/// Bytes of extents that a forked child was born with, or has had at least since, for it is its own growth that counts: what other threads of
+/// its parent had in use goes back in time. 0 in a process that was not forked.
 static INHERITED: AtomicUsize = AtomicUsize::new(0);
 
 /// Has the heap call [`start_if_needed`] when it grows. Called by the library's constructor, which may run before the C library's own:
@@ -66,9 +67,14 @@ pub fn start_if_needed() {
     if STATE.load(Ordering::Relaxed) != IDLE || !config::is_read() {
         return;
     }
+    let is_child = INHERITED.load(Ordering::Relaxed) != 0;
+    if is_child {
+        INHERITED.fetch_min(arena::live_extent_bytes().max(1), Ordering::Relaxed);
+    }
     let threshold = threshold(config);
     if !placement().device.is_empty() && arena::live_extent_bytes() < threshold {
-        arena::set_growth_hook(start_if_needed, threshold);
+        // A child must notice when it shrinks, too.
+        arena::set_growth_hook(start_if_needed, if is_child { 0 } else { threshold });
         return;
     }
     if STATE.compare_exchange(IDLE, STARTED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
@@ -100,11 +106,12 @@ fn in_child_after_fork() {
     if STATE.load(Ordering::Relaxed) == STARTED {
         STATE.store(IDLE, Ordering::Relaxed);
         waker::forget();
-        INHERITED.store(arena::live_extent_bytes(), Ordering::Relaxed);
-        arena::set_growth_hook(start_if_needed, threshold(config::get()));
+        INHERITED.store(arena::live_extent_bytes().max(1), Ordering::Relaxed);
+        arena::set_growth_hook(start_if_needed, 0);
         arena::pressure::set_dram_full(false);
         arena::pressure::set_device_full(false);
         arena::pressure::set_tight(false);
+        arena::sites::set_apart(false);
     }
 }
 

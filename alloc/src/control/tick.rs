@@ -17,6 +17,7 @@ use crate::mover::rate::TokenBucket;
 use crate::policy::Planner;
 use crate::policy::admission::{Brake, Rules};
 use crate::policy::pressure::{Level, Needs};
+use crate::policy::segregation::Segregation;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
 use crate::tier::budget::{Budget, Measured};
@@ -44,6 +45,7 @@ pub(crate) struct Plane {
     map: HeatMap,
     census: Census,
     planner: Planner,
+    segregation: Segregation,
     brake: Brake,
     mover: Mover,
     bucket: TokenBucket,
@@ -103,6 +105,7 @@ impl Plane {
             map: HeatMap::new(),
             census: Census::new(now),
             planner: Planner::default(),
+            segregation: Segregation::default(),
             brake: Brake::default(),
             mover: Mover::default(),
             bucket: TokenBucket::new(config.move_rate_mbps, now),
@@ -303,7 +306,11 @@ impl Plane {
         let dram_full = needs.dram_full || after.dram + steps * growth > after.dram_budget;
         self.dram_full = dram_full;
         system.press(dram_full, needs.device_full);
-        arena::pressure::set_tight(mode::migrates(self.mode) && after.dram + after.device > after.low);
+        let tight = mode::migrates(self.mode) && after.dram + after.device > after.low;
+        arena::pressure::set_tight(tight);
+        // What is born before cannot be told apart any more.
+        let soon = mode::migrates(self.mode) && after.dram + after.device > after.dram_budget / 2;
+        arena::sites::set_apart(self.segregation.decide(now, soon, &self.map));
         if after.both_full() && !self.said_full {
             self.said_full = true;
             system.say(&format!(

@@ -4,6 +4,7 @@ use super::{Bins, Heap, abandon, thread};
 use crate::arena;
 use crate::class::CLASSES;
 use crate::config;
+use crate::meta;
 use crate::slab::{Slab, empty_slab};
 use crate::sys::futex;
 use core::ptr;
@@ -51,9 +52,11 @@ pub(super) fn release_empty(heap: &Heap) {
 
 /// Returns the pages of free blocks in slabs that have live ones, too. Under the heap's lock, by its owner or for a heap without one.
 fn purge_slabs(heap: &Heap, short: bool) {
-    heap.all_bins().for_each(|bins| {
-        (0..CLASSES).for_each(|class| bins.for_each_partial(class, |slab| slab.purge_pages(short)));
-    });
+    let purge = |slab: &Slab| {
+        slab.purge_pages(short);
+        slab.begin_low();
+    };
+    heap.all_bins().for_each(|bins| (0..CLASSES).for_each(|class| bins.for_each_partial(class, purge)));
 }
 
 /// Once per purge period: empty slabs go, and slices and blocks that stayed free for a period lose their pages. Under the heap's lock, by its
@@ -87,7 +90,7 @@ pub(super) fn is_due(heap: &Heap, now: u64) -> bool {
     due
 }
 
-/// Returns all idle memory to the system now: of this thread's heap, of abandoned heaps, and of the arenas; whether any went.
+/// Returns all idle memory to the system now: of this thread's heap, of abandoned heaps, of the arenas, and metadata; whether any went.
 ///
 /// Thread-safe. Other threads' heaps are left alone: only their owners may touch the slabs they allocate from.
 pub(crate) fn trim() -> bool {
@@ -110,6 +113,6 @@ pub(crate) fn trim() -> bool {
             heap.all_bins().for_each(|bins| bins.purge_slices(true));
         }
     });
-    let purged = arena::purge_all();
+    let purged = arena::purge_all() + meta::purge(true);
     purged > 0 || arena::live_extent_bytes() < before
 }

@@ -1,14 +1,42 @@
 //! The slow path of allocation: another word, another slab, another extent. Zone: cold.
 
 use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
-use crate::arena::{self, Pool};
+use crate::arena::{self, Pool, sites};
 use crate::class::slab_slices;
 use crate::slab::{Slab, empty_slab};
 use crate::sys::futex;
 use core::ptr::{self, NonNull};
 
-/// Allocates a block of `class` when the fast path found none; null if there is no memory. Not in hardened mode.
-pub(super) fn allocate_slow(pool: Pool, class: usize) -> *mut u8 {
+/// Allocates a block of `class` for `site` when the fast path found none; null if there is no memory. Not in hardened mode.
+pub(super) fn allocate_slow(pool: Pool, class: usize, site: usize) -> *mut u8 {
+    if pool == Pool::Default && sites::are_apart() {
+        let pool = sites::pool_for(site, class);
+        if pool != Pool::Default {
+            return allocate_apart(pool, class);
+        }
+    }
+    allocate_next(pool, class)
+}
+
+/// Allocates a block of `class` in the `pool` of its site: the default one, which the fast path allocates from, is to have no slab of
+/// this class in use, so that all of it comes this way.
+fn allocate_apart(pool: Pool, class: usize) -> *mut u8 {
+    if let Some(heap) = thread::attached() {
+        // SAFETY: a thread's heap is never freed.
+        let heap = unsafe { &*heap };
+        if !ptr::eq(heap.default.current(class), empty_slab()) {
+            heap.put_aside(class);
+        }
+        let block = heap.pop(pool, class);
+        if !block.is_null() {
+            return block;
+        }
+    }
+    allocate_next(pool, class)
+}
+
+/// Allocates a block of `class` from another word, another slab or another extent of `pool`.
+fn allocate_next(pool: Pool, class: usize) -> *mut u8 {
     let block = advance_unlocked(pool, class);
     if !block.is_null() {
         return block;
@@ -40,7 +68,11 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     let slab = unsafe { &*bins.current(class) };
     // What others have freed comes before words never used: else a slab whose blocks go to other threads is used to its end.
     let found = slab.revisit() || (heap.remote.is_empty() && slab.begin_word());
-    if !found || heap.is_time() { ptr::null_mut() } else { or_null(slab.pop()) }
+    if !found || heap.is_time() {
+        return ptr::null_mut();
+    }
+    slab.forget_cursor();
+    or_null(slab.pop())
 }
 
 /// Allocates a block of `class`, which serves `size` bytes at a multiple of `align`, in any pool.
@@ -50,7 +82,7 @@ pub(crate) fn allocate_small_in(pool: Pool, class: usize, size: usize, align: us
         Some(heap) => unsafe { &*heap }.pop(pool, class),
         None => ptr::null_mut(),
     };
-    if block.is_null() { hardened::allocate(pool, class, size, align) } else { block }
+    if block.is_null() { hardened::allocate(pool, class, size, align, 0) } else { block }
 }
 
 impl Heap {
@@ -60,6 +92,22 @@ impl Heap {
             // SAFETY: a bin holds a live slab or the empty one.
             Some(bins) => or_null(unsafe { &*bins.current(class) }.pop()),
             None => ptr::null_mut(),
+        }
+    }
+
+    /// Takes the default pool's slab of `class` out of use, by the heap's owner.
+    fn put_aside(&self, class: usize) {
+        let _guard = self.lock.lock();
+        // SAFETY: a bin holds a live slab or the empty one.
+        let slab = unsafe { &*self.default.current(class) };
+        self.default.set_current(class, empty_slab());
+        if ptr::eq(slab, empty_slab()) {
+            return;
+        }
+        if slab.advance() {
+            self.default.push_partial(slab);
+        } else {
+            slab.set_full(true);
         }
     }
 
@@ -75,6 +123,7 @@ impl Heap {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
                 if this.advance() {
+                    this.forget_cursor();
                     return or_null(this.pop());
                 }
                 this.set_full(true);
@@ -91,8 +140,6 @@ impl Heap {
                     },
                 },
             };
-            // SAFETY: as above.
-            unsafe { (*slab).forget_purged() };
             bins.set_current(class, slab);
         }
     }

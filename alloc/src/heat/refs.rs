@@ -8,6 +8,8 @@
 //! cut -> clear -> wait one window -> read smaps -> answers into the map -> pause
 //! ```
 //!
+//! where clearing, waiting and reading go through the heap part by part ([`sweep`]), unless the kernel cannot clear a part.
+//!
 //! The window is kept at the length in which the marginal page, the one that just fits in DRAM, is touched about
 //! once: longer, and all pages look alike. The pause keeps the tracker within its [`Duty`]. Clearing costs 0.1 to 0.5 µs a
 //! page of the whole process, and so does walking it to read; a mapping takes 4 µs to read and 2.5 µs to cut. What a round
@@ -23,6 +25,7 @@ mod kernel;
 mod layout;
 mod pace;
 mod smaps;
+mod sweep;
 mod wholes;
 mod zoom;
 
@@ -30,6 +33,7 @@ use self::answer::Tally;
 use self::habits::Habits;
 use self::layout::Layout;
 use self::pace::Pace;
+use self::sweep::{Price, Sweep};
 use self::zoom::ZoomSet;
 use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
@@ -59,6 +63,19 @@ const ACCUSTOMED: u8 = 4;
 enum Phase {
     Idle { until: u64 },
     Open { cleared: u64, until: u64, cost: u64 },
+    Sweeping { sweep: Sweep, until: u64, cost: u64 },
+}
+
+/// A round that was read, for [`Refs::digest`].
+struct Round {
+    /// When what was seen had been cleared.
+    cleared: u64,
+    /// What reading took, and the part of that by which pages were watched for longer than the window, one with another, twice; in ns.
+    took: u64,
+    spread: u64,
+    /// Processor time so far, and the thread's clock when the present call began.
+    cost: u64,
+    before: u64,
 }
 
 struct Cut {
@@ -84,6 +101,8 @@ pub struct Refs<K> {
     watched: u64,
     /// Rounds in a row whose share of touched pages told nothing.
     astray: u8,
+    /// Whether rounds go part by part.
+    parts: bool,
     /// Most mappings; lowered when the system refuses more.
     most: usize,
     /// Whether the window has found its length.
@@ -112,7 +131,7 @@ impl<K: Kernel> Refs<K> {
     ///
     /// `share` is what it may take of a core over time.
     pub fn new(kernel: K, share: f64) -> Self {
-        let most = kernel.most_segments();
+        let (most, parts) = (kernel.most_segments(), kernel.has_parts());
         Refs {
             duty: Duty::new(kernel.clock().0, share),
             kernel,
@@ -124,6 +143,7 @@ impl<K: Kernel> Refs<K> {
             per_clear: 1_000_000,
             watched: FIRST_WINDOW,
             astray: 0,
+            parts,
             most,
             calibrated: false,
             eager: 0,
@@ -209,6 +229,17 @@ impl<K: Kernel> Refs<K> {
             self.most = (self.segments() / 2).max(self.most / 2).max(64).min(self.most / 2 + 1);
             self.zoom.clear();
         }
+        // Where the window is longer than clearing takes, all at once is better: every page is seen at the same time, and what a program does
+        // in fits and starts it does to all of them.
+        if self.parts && self.calibrated && self.window < self.per_clear {
+            let pages: usize = self.cuts.iter().map(|c| c.used / PAGE_BYTES).sum();
+            let price = Price { mapping: self.per_mapping, page: self.per_clear / pages.max(1) as u64 };
+            let sweep = Sweep::new(&self.cuts, self.window, price);
+            self.seen.clear();
+            let (now, after) = self.kernel.clock();
+            self.phase = Phase::Sweeping { sweep, until: now, cost: after.saturating_sub(before) };
+            return Ok(Polled { wake: now, cost: after.saturating_sub(before), ..Polled::default() });
+        }
         let begin = self.kernel.clock().0;
         self.kernel.clear()?;
         let (cleared, after) = self.kernel.clock();
@@ -216,6 +247,36 @@ impl<K: Kernel> Refs<K> {
         let until = cleared + self.window;
         self.phase = Phase::Open { cleared, until, cost: after.saturating_sub(before) };
         Ok(Polled { wake: until, answered: false, surprised: false, cost: after.saturating_sub(before) })
+    }
+
+    /// Takes a round that goes part by part further.
+    fn sweep(
+        &mut self,
+        map: &mut HeatMap,
+        look: &Look<'_>,
+        mut sweep: Sweep,
+        cost: u64,
+    ) -> Result<Polled, Errno> {
+        let before = self.kernel.clock().1;
+        match sweep.go_on(&mut self.kernel, &mut self.seen) {
+            Ok(None) => {
+                self.per_clear = self.per_clear.midpoint(sweep.clearing);
+                let (cleared, took, spread) = (sweep.began, sweep.reading, 2 * sweep.excess());
+                self.digest(map, look, &Round { cleared, took, spread, cost, before })
+            }
+            Ok(Some(until)) => {
+                let spent = self.kernel.clock().1.saturating_sub(before);
+                self.phase = Phase::Sweeping { sweep, until, cost: cost + spent };
+                Ok(Polled { wake: until, cost: spent, ..Polled::default() })
+            }
+            Err(e) => {
+                // Locked memory, or a sandbox that does not know the call: as without it. Or the program closed the file: from the start.
+                self.parts = e == Errno(libc::EBADF);
+                let now = self.kernel.clock().0;
+                self.phase = Phase::Idle { until: now };
+                Ok(Polled { wake: now, ..Polled::default() })
+            }
+        }
     }
 
     fn read(&mut self, map: &mut HeatMap, look: &Look<'_>, cleared: u64, cost: u64) -> Result<Polled, Errno> {
@@ -228,6 +289,12 @@ impl<K: Kernel> Refs<K> {
             true
         })?;
         let took = self.kernel.clock().0.saturating_sub(begin);
+        self.digest(map, look, &Round { cleared, took, spread: took, cost, before })
+    }
+
+    /// Takes what was seen in a round into the map, and decides when the next one is due.
+    fn digest(&mut self, map: &mut HeatMap, look: &Look<'_>, round: &Round) -> Result<Polled, Errno> {
+        let &Round { cleared, took, spread, cost, before } = round;
         let pace = pace::of(map, &self.seen, cleared);
         let since = std::mem::replace(&mut self.began, cleared);
         let mut tally = Tally { since, ..Tally::default() };
@@ -249,7 +316,7 @@ impl<K: Kernel> Refs<K> {
             self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
         if pace == Pace::Usual {
-            self.adapt_window(&tally, look.dram_share, took);
+            self.adapt_window(&tally, look.dram_share, spread);
         }
         self.zoom.end_round(map);
         self.get_used_to(pace, map);
@@ -317,18 +384,17 @@ impl<K: Kernel> Refs<K> {
         }
     }
 
-    /// Finds the window in which the wanted share of pages is touched, given that reading took `took`.
-    fn adapt_window(&mut self, tally: &Tally, dram_share: f64, took: u64) {
+    /// Finds the window in which the wanted share of pages is touched, given that pages were watched for half of `spread` longer.
+    fn adapt_window(&mut self, tally: &Tally, dram_share: f64, spread: u64) {
         if tally.present == 0 {
             return;
         }
         let target = dram_share.clamp(0.1, 0.5);
         let ratio = super::exp::pow(target / tally.share().max(0.005), 0.8).clamp(0.4, 2.5);
         let (shortest, longest) = (*WINDOWS.start(), *WINDOWS.end());
-        // Pages are watched for the window and, on average, half of the reading.
-        let wanted = ((self.window + took / 2) as f64 * ratio) as u64;
+        let wanted = ((self.window + spread / 2) as f64 * ratio) as u64;
         self.watched = self.watched.midpoint(wanted).min(longest);
-        let next = self.watched.saturating_sub(took / 2).clamp(shortest, longest);
+        let next = self.watched.saturating_sub(spread / 2).clamp(shortest, longest);
         let found = (0.5..2.0).contains(&ratio) || next == self.window;
         self.astray = if found { 0 } else { self.astray.saturating_add(1) };
         self.calibrated = found || (self.calibrated && self.astray < 3);
@@ -345,6 +411,16 @@ impl<K: Kernel> Tracker for Refs<K> {
         match self.phase {
             Phase::Idle { until } if look.now < until => Ok(Polled { wake: until, ..Polled::default() }),
             Phase::Idle { .. } => self.open(map, look),
+            Phase::Sweeping { until, .. } if look.now < until => {
+                Ok(Polled { wake: until, ..Polled::default() })
+            }
+            Phase::Sweeping { .. } => {
+                let idle = Phase::Idle { until: 0 };
+                let Phase::Sweeping { sweep, cost, .. } = std::mem::replace(&mut self.phase, idle) else {
+                    unreachable!("matched above")
+                };
+                self.sweep(map, look, sweep, cost)
+            }
             Phase::Open { until, .. } if look.now < until => Ok(Polled { wake: until, ..Polled::default() }),
             Phase::Open { cleared, cost, .. } => self.read(map, look, cleared, cost),
         }

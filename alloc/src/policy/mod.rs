@@ -2,7 +2,8 @@
 //!
 //! Zone: control. Pure: it reads the heat map and a [`pressure::Level`], and answers with a [`Plan`]; the mover makes
 //! it so. Three questions, three files: [`pressure`] how many bytes must or may change sides, [`threshold`] which rate
-//! separates those that stay from those that go, [`admission`] whether a given page may be moved at all just now.
+//! separates those that stay from those that go, [`admission`] whether a given page may be moved at all just now. And a fourth that no plan
+//! answers: [`segregation`], whether blocks that differ in heat can be kept from sharing pages.
 //!
 //! Invariants:
 //! * With nothing to gain nothing moves: below the high watermark a page leaves DRAM only to make room for one that is
@@ -11,6 +12,7 @@
 
 pub mod admission;
 pub mod pressure;
+pub mod segregation;
 pub mod threshold;
 
 use self::admission::Rules;

@@ -139,6 +139,16 @@ impl Slab {
         self.point_at(index / 64);
     }
 
+    /// Makes the lowest word that is worth a visit the next that is allocated from. As [`Slab::begin_at`], or for a heap without an owner.
+    ///
+    /// Once per purge period: where few blocks come and go, they then do so beside those that stay, and the pages behind them can go.
+    pub(crate) fn begin_low(&self) {
+        let worthy = |word: &usize| at_least_four(self.local(*word).load(Ordering::Relaxed));
+        if let Some(word) = (0..usize::from(self.used_words.get())).find(worthy) {
+            self.point_at(word);
+        }
+    }
+
     /// Points the cursor at `word`.
     fn point_at(&self, word: usize) {
         self.cursor.set(&raw const *self.local(word));
@@ -195,6 +205,7 @@ impl Slab {
     pub(crate) fn rewind(&self) {
         if self.words > 0 {
             self.point_at(0);
+            self.forget_cursor();
         }
     }
 

@@ -70,7 +70,8 @@ pub(crate) struct Slab {
     remote_count: AtomicU32,
     /// The next slab on the owner's stack of slabs with remote frees.
     remote_next: AtomicPtr<Slab>,
-    /// Blocks of the only word, or pages if there are more words, that were discarded and not handed out since. Under the heap's lock.
+    /// Blocks of the only word, or pages if there are more words, that were discarded and not handed out since. By the owner, or under
+    /// the lock of a heap without one.
     purged: Cell<u64>,
     /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
     /// seen is done with this header. Under the heap's lock.
@@ -96,7 +97,7 @@ pub(crate) struct Slab {
     /// Neighbours on its bin's partial list. Under the heap's lock.
     pub(crate) next: Cell<*mut Slab>,
     pub(crate) prev: Cell<*mut Slab>,
-    /// Those that were free when last looked at. Under the heap's lock.
+    /// Those that were free when last looked at, and not handed out since. As `purged`.
     idle: Cell<u64>,
 }
 

@@ -1,7 +1,9 @@
 //! Pages inside slabs that nothing uses any more: those that only free blocks touch. Zone: cold, under the owning heap's lock.
 //!
 //! A slab with one live block of many would otherwise keep all its pages. Slabs are looked at only while nothing is allocated from
-//! them: a slab is on its bin's partial list then, and blocks can only become free.
+//! them: a slab is on its bin's partial list then, and blocks can only become free. Of one that is in use before and after, it is known
+//! which words blocks were taken from ([`Slab::forget_cursor`]), so that a program that has fallen quiet but for a few blocks does not
+//! keep the pages of slabs that those come from.
 
 use super::Slab;
 use crate::arena::{SLICE_BYTES, extent};
@@ -9,7 +11,7 @@ use crate::sys::mm;
 use core::sync::atomic::Ordering;
 
 impl Slab {
-    /// Returns pages to the system of blocks that were free at the last call, too, and that nothing was allocated from since. With
+    /// Returns pages to the system of blocks that were free at the last call, too, and whose word was not allocated from since. With
     /// `short` of memory, of all that are free now.
     ///
     /// By the owner or for a heap without one; not for a slab that its bin allocates from.
@@ -58,10 +60,36 @@ impl Slab {
             .fold(0, |pages, i| pages | 1 << i)
     }
 
-    /// Blocks are going to be allocated from the slab: what is known of its pages holds no longer.
+    /// Blocks are going to be allocated anywhere in the slab: what is known of its pages holds no longer.
     pub(crate) fn forget_purged(&self) {
         self.idle.set(0);
         self.purged.set(0);
+    }
+
+    /// Blocks of the cursor's word are going to be allocated, where that may be another than before. By the owner, with or without its lock: the
+    /// pages of words that nothing is allocated from meanwhile go even if the slab is in use all the time.
+    #[inline]
+    pub(crate) fn forget_cursor(&self) {
+        if self.idle.get() | self.purged.get() != 0 {
+            self.forget_cursor_slow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_cursor_slow(&self) {
+        let known = if self.words == 1 { 0 } else { !self.pages_of_word(self.cursor_word.get() as usize) };
+        self.idle.set(self.idle.get() & known);
+        self.purged.set(self.purged.get() & known);
+    }
+
+    /// The pages that blocks of `word` touch, in a slab of one slice.
+    fn pages_of_word(&self, word: usize) -> u64 {
+        let (blocks, shift) = (self.blocks as usize, mm::page_bytes().trailing_zeros());
+        // The last block ends with the slab.
+        let offset = |block: usize| SLICE_BYTES - (blocks - block) * self.block_bytes as usize;
+        let (first, end) = (offset(word * 64), offset(blocks.min(word * 64 + 64)));
+        u64::MAX << (first >> shift) & u64::MAX >> (63 - ((end - 1) >> shift))
     }
 
     /// Discards the whole pages from `from` to `to`, where only free blocks are; whether it need not be tried again.
@@ -78,5 +106,83 @@ impl Slab {
             extent::at(extent::index_of(self.start)).note_emptied();
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pagemap, raw};
+    use core::ptr;
+
+    /// A slab of this thread's for blocks of `size` bytes that was filled and written to, and all of its blocks, by address.
+    fn full_slab(size: usize) -> (&'static Slab, Vec<usize>) {
+        let blocks: Vec<usize> =
+            (0..3 * SLICE_BYTES / size).map(|_| raw::calloc(1, size).expose_provenance()).collect();
+        let slab_of = |at: usize| pagemap::slab_at(pagemap::offset(at).unwrap());
+        for slab in blocks.iter().map(|&at| slab_of(at)) {
+            let (mut inside, outside): (Vec<usize>, Vec<usize>) =
+                blocks.iter().partition(|&&at| ptr::eq(slab_of(at), slab));
+            // SAFETY: the slab has live blocks, here and at the caller's.
+            let slab = unsafe { &*slab };
+            if inside.len() == usize::from(slab.blocks) {
+                free(&outside);
+                inside.sort_unstable();
+                return (slab, inside);
+            }
+        }
+        panic!("none of three slabs was filled");
+    }
+
+    fn free(blocks: &[usize]) {
+        // SAFETY: live blocks of the test, each freed once.
+        blocks.iter().for_each(|&at| unsafe { raw::free(ptr::with_exposed_provenance_mut(at)) });
+    }
+
+    fn is_resident(at: usize) -> bool {
+        let mut page = 0u8;
+        let start = at & !(mm::page_bytes() - 1);
+        // SAFETY: mincore only reports on mappings; one byte for one page.
+        let answer = unsafe { libc::mincore(ptr::with_exposed_provenance_mut(start), 1, &raw mut page) };
+        answer == 0 && page & 1 == 1
+    }
+
+    #[test]
+    fn the_pages_of_a_word_are_those_of_its_blocks() {
+        for size in [16, 48, 112, 208, 576, 1008] {
+            let (slab, blocks) = full_slab(size);
+            let page = |at: usize| (at - slab.base()) / mm::page_bytes();
+            for (word, blocks) in blocks.chunks(64).enumerate() {
+                let bytes = slab.block_bytes as usize;
+                let pages = blocks.iter().flat_map(|&at| page(at)..=page(at + bytes - 1));
+                assert_eq!(slab.pages_of_word(word), pages.fold(0, |all, page| all | 1 << page), "{size}");
+            }
+            free(&blocks);
+        }
+    }
+
+    #[test]
+    fn pages_go_while_other_words_of_their_slab_are_in_use() {
+        let (slab, blocks) = full_slab(112);
+        let (kept, freed) = blocks.split_at(64 + 10);
+        free(freed);
+        slab.purge_pages(false);
+        slab.begin_low();
+        for _ in 0..3 {
+            // As a program does that has fallen quiet but for a few blocks.
+            slab.forget_cursor();
+            let block = slab.pop().expect("free blocks").addr().get();
+            assert_eq!(block, freed[0], "beside those that stay");
+            assert_eq!(slab.push_local(block), Ok(()));
+            slab.purge_pages(false);
+        }
+        // Words 0 and 1 are in use. What lies on pages of their own behind that was freed, and has gone.
+        let last = *freed.last().unwrap();
+        assert!(is_resident(kept[0]) && is_resident(freed[0]));
+        assert!(is_resident(freed[0] + 112));
+        if mm::page_bytes() < SLICE_BYTES {
+            assert!(!is_resident(last + 111));
+        }
+        free(kept);
     }
 }

@@ -83,6 +83,10 @@ impl Slab {
         }
         // Read before the blocks are given up: after that the header may go.
         let heap: *mut Heap = self.heap();
+        if heap.is_null() {
+            // The slab is gone, and the page its header stood on.
+            return Err(bits);
+        }
         let before = self.remote(word).fetch_or(bits, Ordering::AcqRel);
         if before & bits != 0 {
             return Err(before & bits);
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn a_free_that_a_fork_cut_short_is_settled() {
         for announced in [0, 1] {
-            let block = heap::allocate_slow(Pool::Default, class::class_of(48), 48, 16).addr();
+            let block = heap::allocate_slow(Pool::Default, class::class_of(48), 48, 16, 0).addr();
             let offset = pagemap::offset(block).unwrap();
             // SAFETY: the block is live and this thread's, so its slab is, and nobody else uses either.
             let slab = unsafe { &*pagemap::slab_at(offset) };

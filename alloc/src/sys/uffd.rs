@@ -7,6 +7,7 @@
 
 use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
 
 const USER_MODE_ONLY: usize = 1;
 const API: u64 = 0xAA;
@@ -41,6 +42,15 @@ impl Fd {
             [libc::AT_FDCWD as usize, path.as_ptr().addr(), (flags | libc::O_CLOEXEC) as usize, 0, 0, 0];
         // SAFETY: `path` is a NUL-terminated string that outlives the call.
         Errno::check(unsafe { syscall(libc::SYS_openat, args) }).map(Fd)
+    }
+
+    /// Device and number of the file.
+    fn file(&self) -> Result<(u64, u64), Errno> {
+        // SAFETY: all zero is a value of this plain structure.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        // SAFETY: the structure is what the call fills, and live.
+        Errno::check(unsafe { syscall(libc::SYS_fstat, [self.0, (&raw mut stat).addr(), 0, 0, 0, 0]) })?;
+        Ok((stat.st_dev, stat.st_ino))
     }
 
     fn ioctl<T>(&self, request: usize, arg: &mut T) -> Result<usize, Errno> {
@@ -170,21 +180,54 @@ pub fn clear_refs() -> Result<(), Errno> {
     Errno::check(unsafe { syscall(libc::SYS_write, [fd.0, b"1".as_ptr().addr(), 1, 0, 0, 0]) }).map(drop)
 }
 
-/// Reads `/proc/self/smaps` in pieces until `each` returns `false` or the file ends.
-pub fn read_smaps(buf: &mut [u8], each: &mut dyn FnMut(&[u8]) -> bool) -> Result<(), Errno> {
-    let fd = Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?;
-    loop {
-        let args = [fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
-        // SAFETY: `buf` is writable for its length.
-        match Errno::check(unsafe { syscall(libc::SYS_read, args) }) {
-            Ok(0) => return Ok(()),
-            Ok(n) => {
-                if !each(&buf[..n]) {
-                    return Ok(());
-                }
+/// Marks the pages of `[from, from + len)` as not referenced, and has every processor forget their translations: `MADV_COLD` (Linux 5.4).
+/// To the kernel they are then the first to be reclaimed, until they are used again. Fails with `EINVAL` on locked memory (mlock(2)).
+pub fn clear_refs_of(from: usize, len: usize) -> Result<(), Errno> {
+    // SAFETY: neither contents nor mappings change.
+    Errno::check(unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_COLD as usize, 0, 0, 0]) })
+        .map(drop)
+}
+
+/// `/proc/self/smaps`, open: the kernel looks at the page tables of each mapping when it is read, not before.
+///
+/// It stays open for a while, and a program may close descriptors that it did not open (closefrom(3)) and get the number for a file of its
+/// own. So it is looked at again before it is read or closed.
+pub struct Smaps {
+    fd: ManuallyDrop<Fd>,
+    file: (u64, u64),
+}
+
+impl Smaps {
+    /// Opens it, to read from the first mapping on.
+    pub fn open() -> Result<Smaps, Errno> {
+        let fd = Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?;
+        let file = fd.file()?;
+        Ok(Smaps { fd: ManuallyDrop::new(fd), file })
+    }
+
+    /// Whether the descriptor is still that of this file.
+    pub fn is_open(&self) -> bool {
+        self.fd.file() == Ok(self.file)
+    }
+
+    /// Reads on; the kernel gives some 4 KiB a call, about five mappings. 0 bytes = the end.
+    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
+        loop {
+            let args = [self.fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
+            // SAFETY: `buf` is writable for its length.
+            match Errno::check(unsafe { syscall(libc::SYS_read, args) }) {
+                Err(Errno(libc::EINTR)) => {}
+                done => return done,
             }
-            Err(Errno(libc::EINTR)) => {}
-            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Drop for Smaps {
+    fn drop(&mut self) {
+        if self.is_open() {
+            // SAFETY: this is its last use.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
 }
@@ -266,6 +309,23 @@ mod tests {
         [3, 5, 31].iter().for_each(|i| poke(base + i * page));
         count(3);
         drop(watch);
+    }
+
+    #[test]
+    fn a_descriptor_that_the_program_took_is_neither_read_nor_closed() {
+        let smaps = Smaps::open().unwrap();
+        assert!(smaps.is_open());
+        let number = smaps.fd.0 as i32;
+        let own = std::fs::File::open("/proc/self/status").unwrap();
+        // SAFETY: the number is the test's to give to another file.
+        assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&own), number) }, number);
+        assert!(!smaps.is_open());
+        drop(smaps);
+        // SAFETY: asks about a descriptor, and closes what was duplicated above.
+        unsafe {
+            assert!(libc::fcntl(number, libc::F_GETFD) >= 0, "it is the program's now");
+            libc::close(number);
+        }
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(crate) fn step(random: &mut Random, live: &mut Vec<Block>, short: bool) -> u
     let made = match random.next() % 16 {
         0..=5 => {
             let size = random.size();
-            got(raw::malloc(size), size, seed)
+            // One of a few allocation sites, which the heap may be told to keep apart.
+            got(raw::malloc_at(size, 16 << (random.next() % 12)), size, seed)
         }
         6 => {
             let size = random.size();

@@ -74,13 +74,13 @@ fn find_out() -> u8 {
 }
 
 /// Allocates `size` bytes at a multiple of `align` in a block of `class`, which serves both, where the fast path has none; null if there is
-/// no memory.
+/// no memory. `site` is who asks: a return address, or 0 if nobody knows.
 #[cold]
 #[inline(never)]
-pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize) -> *mut u8 {
+pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize, site: usize) -> *mut u8 {
     let mode = mode();
     if mode == NORMAL {
-        return refill::allocate_slow(pool, class);
+        return refill::allocate_slow(pool, class, site);
     }
     if pool == Pool::Default
         && let Some(block) = guard::sample(size, align)
@@ -88,7 +88,7 @@ pub(crate) fn allocate(pool: Pool, class: usize, size: usize, align: usize) -> *
         return block;
     }
     if mode == SAMPLING {
-        refill::allocate_slow(pool, class)
+        refill::allocate_slow(pool, class, site)
     } else {
         allocate_hardened(pool, class, size, align)
     }
@@ -183,6 +183,10 @@ unsafe fn check_canary(addr: usize, size: usize, block_bytes: usize) {
 pub(super) fn free(slab: &Slab, addr: usize) -> Result<(), FreeFault> {
     let index = slab.index_of(addr)?;
     slab.bury(index)?;
+    if !slab.is_hardened() {
+        // A header of zeros: the slab went since the index was found, and then the page that the header stood on. So a free came first.
+        return Err(FreeFault::Double);
+    }
     let (size, block_bytes) = (slab.size_of(index), slab.block_bytes as usize);
     // SAFETY: of all frees of the block only this one buried it, so it is ours until it is released.
     unsafe {

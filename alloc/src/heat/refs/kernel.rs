@@ -22,6 +22,25 @@ pub trait Kernel {
     fn clear(&mut self) -> Result<(), Errno>;
     /// Calls `each(mapping, now)` for the mappings below `until`, by ascending address, until it answers `false`.
     fn mappings(&mut self, until: usize, each: &mut dyn FnMut(&Mapping, u64) -> bool) -> Result<(), Errno>;
+    /// Whether it has the three functions below, which let a round go through the heap part by part.
+    fn has_parts(&self) -> bool {
+        false
+    }
+    /// Forgets the references of `[from, to)`.
+    fn clear_part(&mut self, _from: usize, _to: usize) -> Result<(), Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+    /// As [`Kernel::mappings`]: from the first one on if `again`, else from where the last call ended.
+    fn mappings_on(
+        &mut self,
+        _again: bool,
+        _until: usize,
+        _each: &mut dyn FnMut(&Mapping, u64) -> bool,
+    ) -> Result<(), Errno> {
+        Err(Errno(libc::ENOSYS))
+    }
+    /// Waits for so many ns.
+    fn pause(&mut self, _ns: u64) {}
     /// Gives `[from, to)` this policy or its twin, which means the same.
     fn set(&mut self, policy: &Policy, from: usize, to: usize, variant: Variant) -> Result<(), Errno>;
     /// Most mappings to make.
@@ -32,6 +51,13 @@ pub trait Kernel {
 pub struct Linux {
     parser: Parser,
     buf: Vec<u8>,
+    /// What is being read; `None` at its end.
+    file: Option<uffd::Smaps>,
+    /// When it was read last, and a mapping read then that nobody has asked for yet.
+    read_at: u64,
+    early: Option<Mapping>,
+    /// Whether the kernel forgets references of parts of the address space.
+    parts: bool,
     /// Private span for [`uffd::flush_translations`].
     span: usize,
     most: usize,
@@ -45,7 +71,16 @@ pub fn probe() -> Result<Linux, String> {
     }
     let span = mm::map(64 * page, mm::Access::ReadWrite).map_err(|e| format!("no address space: {e}"))?;
     let most = max_map_count().map_or(MOST_SEGMENTS, |n| MOST_SEGMENTS.min(n / 4));
-    let mut linux = Linux { parser: Parser::default(), buf: vec![0; 32 << 10], span, most };
+    let mut linux = Linux {
+        parser: Parser::default(),
+        buf: vec![0; 32 << 10],
+        file: None,
+        read_at: 0,
+        early: None,
+        parts: false,
+        span,
+        most,
+    };
     linux.try_out().inspect_err(|_| {
         // SAFETY: the span was mapped above and is known to nobody else.
         unsafe { mm::unmap(span, 64 * page) };
@@ -76,19 +111,28 @@ impl Linux {
         poke(test + page);
         self.clear().map_err(|e| format!("/proc/self/clear_refs: {e}"))?;
         poke(test + page);
+        let range = test..test + 2 * page;
+        match self.seen_in(&range)?[..] {
+            [0, 4] => {}
+            [_, _] => return Err("the processor's accessed bits are not visible in smaps".into()),
+            _ => return Err("the kernel merges mappings with different memory policies".into()),
+        }
+        poke(test);
+        self.parts = uffd::clear_refs_of(test + page, page).is_ok() && self.seen_in(&range)? == [4, 0];
+        Ok(())
+    }
+
+    /// KiB that were referenced of each mapping in `range`.
+    fn seen_in(&mut self, range: &std::ops::Range<usize>) -> Result<Vec<u32>, String> {
         let mut seen = Vec::new();
-        self.mappings(test + 2 * page, &mut |m, _| {
-            if m.start >= test && m.start < test + 2 * page {
-                seen.push(*m);
+        self.mappings(range.end, &mut |m, _| {
+            if range.contains(&m.start) {
+                seen.push(m.referenced_kb);
             }
             true
         })
         .map_err(|e| format!("/proc/self/smaps: {e}"))?;
-        match seen[..] {
-            [a, b] if a.referenced_kb == 0 && b.referenced_kb == 4 => Ok(()),
-            [_, _] => Err("the processor's accessed bits are not visible in smaps".into()),
-            _ => Err("the kernel merges mappings with different memory policies".into()),
-        }
+        Ok(seen)
     }
 }
 
@@ -110,12 +154,63 @@ impl Kernel for Linux {
     }
 
     fn mappings(&mut self, until: usize, each: &mut dyn FnMut(&Mapping, u64) -> bool) -> Result<(), Errno> {
-        self.parser.restart();
-        let parser = &mut self.parser;
-        uffd::read_smaps(&mut self.buf, &mut |piece| {
-            let now = now_ns();
-            parser.feed(piece, &mut |m| m.start < until && each(&m, now) && m.end < until)
-        })
+        let done = self.mappings_on(true, until, each);
+        self.file = None;
+        done
+    }
+
+    fn has_parts(&self) -> bool {
+        self.parts
+    }
+
+    fn clear_part(&mut self, from: usize, to: usize) -> Result<(), Errno> {
+        uffd::clear_refs_of(from, to - from)
+    }
+
+    fn mappings_on(
+        &mut self,
+        again: bool,
+        until: usize,
+        each: &mut dyn FnMut(&Mapping, u64) -> bool,
+    ) -> Result<(), Errno> {
+        if again {
+            self.parser.restart();
+            (self.file, self.early) = (Some(uffd::Smaps::open()?), None);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if !file.is_open() {
+            return Err(Errno(libc::EBADF));
+        }
+        let mut early = self.early.take();
+        let mut ended = false;
+        let mut take = |m: Mapping, now: u64, early: &mut Option<Mapping>| {
+            if m.start >= until {
+                *early = Some(m);
+                return false;
+            }
+            each(&m, now) && m.end < until
+        };
+        if let Some(m) = early.take() {
+            ended = !take(m, self.read_at, &mut early);
+        }
+        // First what was read beyond the end of the last call.
+        let (parser, mut now) = (&mut self.parser, self.read_at);
+        ended = ended || !parser.feed(&[], &mut |m| take(m, now, &mut early));
+        while !ended {
+            let n = file.read(&mut self.buf)?;
+            if n == 0 {
+                self.file = None;
+                break;
+            }
+            now = now_ns();
+            ended = !parser.feed(&self.buf[..n], &mut |m| take(m, now, &mut early));
+        }
+        (self.read_at, self.early) = (now, early);
+        Ok(())
+    }
+
+    fn pause(&mut self, ns: u64) {
+        std::thread::sleep(std::time::Duration::from_nanos(ns));
     }
 
     fn set(&mut self, policy: &Policy, from: usize, to: usize, variant: Variant) -> Result<(), Errno> {

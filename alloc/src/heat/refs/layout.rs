@@ -31,7 +31,6 @@ impl Layout {
     }
 
     /// Starts of the segments.
-    #[cfg(test)]
     pub(super) fn bounds(&self) -> &[u32] {
         &self.bounds
     }

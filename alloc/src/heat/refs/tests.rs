@@ -49,6 +49,21 @@ fn scattered_hot_pages_are_found_one_by_one() {
     assert!(worth > 0.95, "{worth}");
 }
 
+/// A heap so large, or a kernel so slow, that looking at all of it takes twenty times as long as a page at the margin needs to be touched.
+#[test]
+fn in_a_large_heap_pages_are_not_watched_for_longer() {
+    let world = World::new(World::zipf(128 * PAGES, 0.99, 8e6, 7), |_| 0);
+    world.0.borrow_mut().cost = [25_000, 30_000, 2_000, 2_000];
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.3));
+    run(&world, &mut tracker, &mut map, 60.0, true);
+    let found = worth(&world, &map);
+    let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.3));
+    tracker.parts = false;
+    run(&world, &mut tracker, &mut map, 60.0, true);
+    let all_at_once = worth(&world, &map);
+    assert!(found > 0.9 && found > all_at_once, "{found}, all at once {all_at_once}");
+}
+
 #[test]
 fn the_number_of_mappings_stays_within_its_budget() {
     let world = World::new(World::zipf(64 * PAGES, 0.99, 300_000.0, 9), |_| 0);

@@ -21,7 +21,11 @@ pub(crate) struct Inner {
     pub(crate) rate: Vec<f64>,
     pub(crate) node: Vec<i32>,
     variant: Vec<Variant>,
-    cleared: u64,
+    /// When each page's reference was forgotten.
+    cleared: Vec<u64>,
+    /// The page that reading goes on from, and the mappings read so far of a round.
+    reading: usize,
+    mappings: usize,
     seed: u64,
     pub(crate) moves: u64,
     pub(crate) most_mappings: usize,
@@ -43,7 +47,9 @@ impl World {
             rate,
             node: (0..n).map(node).collect(),
             variant: vec![false; n],
-            cleared: 0,
+            cleared: vec![0; n],
+            reading: 0,
+            mappings: 0,
             seed: 88172645463325252,
             moves: 0,
             most_mappings: 0,
@@ -135,21 +141,49 @@ impl Kernel for World {
         let mappings = 1 + w.variant.windows(2).filter(|v| v[0] != v[1]).count() as u64;
         let cost = w.rate.len() as u64 * w.cost[2] + mappings * w.cost[0] / 8;
         w.spend(cost);
-        w.cleared = w.now;
+        let now = w.now;
+        w.cleared.fill(now);
         Ok(())
     }
 
+    fn has_parts(&self) -> bool {
+        true
+    }
+
+    fn clear_part(&mut self, from: usize, to: usize) -> Result<(), Errno> {
+        let mut w = self.0.borrow_mut();
+        let pages = (from - BASE) / PAGE_BYTES..(to - BASE) / PAGE_BYTES;
+        let cost = pages.len() as u64 * w.cost[2];
+        w.spend(cost);
+        let now = w.now;
+        w.cleared[pages].fill(now);
+        Ok(())
+    }
+
+    fn pause(&mut self, ns: u64) {
+        self.0.borrow_mut().now += ns;
+    }
+
     fn mappings(&mut self, until: usize, each: &mut dyn FnMut(&Mapping, u64) -> bool) -> Result<(), Errno> {
+        self.mappings_on(true, until, each)
+    }
+
+    fn mappings_on(
+        &mut self,
+        again: bool,
+        until: usize,
+        each: &mut dyn FnMut(&Mapping, u64) -> bool,
+    ) -> Result<(), Errno> {
         let n = self.0.borrow().rate.len();
-        let (mut at, mut count) = (0, 0);
+        let (mut at, mut count) = (if again { 0 } else { self.0.borrow().reading }, 0);
         while at < n && BASE + at * PAGE_BYTES < until {
             let mut w = self.0.borrow_mut();
             let end = (at + 1..n).find(|&i| w.variant[i] != w.variant[at]).unwrap_or(n);
             let cost = w.cost[0] + (end - at) as u64 * w.cost[2];
             w.spend(cost);
-            let dt = (w.now - w.cleared) as f64 / 1e9;
             let mut touched = 0;
             for i in at..end {
+                let dt = (w.now - w.cleared[i]) as f64 / 1e9;
                 let p = 1.0 - (-w.rate[i] * dt).exp();
                 touched += u32::from(w.uniform() < p);
             }
@@ -168,7 +202,9 @@ impl Kernel for World {
             }
         }
         let mut w = self.0.borrow_mut();
-        w.most_mappings = w.most_mappings.max(count);
+        w.reading = at;
+        w.mappings = if again { count } else { w.mappings + count };
+        w.most_mappings = w.most_mappings.max(w.mappings);
         Ok(())
     }
 

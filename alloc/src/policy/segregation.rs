@@ -1,0 +1,144 @@
+//! Whether blocks of different allocation sites are kept on different pages.
+//!
+//! It costs every small allocation of a class with several sites the slow path, and pays only if the sites' blocks differ in heat. So it is
+//! begun when the heap will soon not fit in DRAM, for what is allocated from then on, and given up when the groups of sites
+//! ([`crate::arena::sites`]) turn out alike, until the heap is twice as large.
+
+use crate::arena::Pool;
+use crate::heat::map::{HeatMap, PAGES, Place};
+use crate::heat::rate::OCTAVE;
+
+const S: u64 = 1_000_000_000;
+
+/// It is judged for the first time after so long, which a tracker needs to see everything, and then this often.
+const TRIAL: u64 = 120 * S;
+const PERIOD: u64 = 30 * S;
+
+/// Given up when found useless so many times running.
+const VAIN: u8 = 3;
+
+/// A group counts if it has this share of all pages, one in so many, …
+const LEAST: usize = 100;
+
+/// … and two groups are unlike if the means of their pages' rates are so far apart.
+const UNLIKE: i64 = OCTAVE as i64;
+
+/// The present decision.
+#[derive(Default, Debug)]
+pub struct Segregation {
+    apart: bool,
+    /// When it is judged next.
+    next: u64,
+    vain: u8,
+    /// Extents of the heap when it was given up; 0 = it was not.
+    given_up_at: usize,
+}
+
+impl Segregation {
+    /// Whether sites are to be kept apart at time `now`, when the heap will `soon` not fit in DRAM, or does not.
+    pub fn decide(&mut self, now: u64, soon: bool, map: &HeatMap) -> bool {
+        if !self.apart {
+            if soon && map.extents().len() >= 2 * self.given_up_at {
+                *self = Segregation { apart: true, next: now + TRIAL, vain: 0, given_up_at: 0 };
+            }
+            return self.apart;
+        }
+        if now >= self.next {
+            self.next = now + PERIOD;
+            self.vain = if pays(map, now) { 0 } else { self.vain + 1 };
+            if self.vain == VAIN {
+                self.apart = false;
+                self.given_up_at = map.extents().len().max(1);
+            }
+        }
+        self.apart
+    }
+}
+
+/// Whether two groups of sites are unlike.
+fn pays(map: &HeatMap, now: u64) -> bool {
+    let (mut sums, mut counts, mut all) = ([0i64; Pool::COUNT], [0i64; Pool::COUNT], 0);
+    for extent in map.extents() {
+        let pool = extent.view.pool as usize;
+        for i in (0..PAGES).filter(|&i| extent.is_live(i)) {
+            let page = &extent.pages[i];
+            if matches!(page.place, Place::Dram | Place::Device) {
+                all += 1;
+                if !page.heat.is_blank() {
+                    sums[pool] += i64::from(extent.raw_rate(i, now));
+                    counts[pool] += 1;
+                }
+            }
+        }
+    }
+    let groups = Pool::ALL.iter().filter(|pool| pool.is_group()).map(|pool| *pool as usize);
+    let means = groups.filter(|&g| counts[g] as usize * LEAST >= all.max(1)).map(|g| sums[g] / counts[g]);
+    let (least, most) =
+        means.fold((i64::MAX, i64::MIN), |(least, most), mean| (least.min(mean), most.max(mean)));
+    most.saturating_sub(least) >= UNLIKE && most >= least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::ExtentView;
+    use crate::heat::rate::{Estimate, ONE_HZ};
+
+    /// A map of one extent a pool, all its pages used 2^`octave` times a second; `None` = never looked at.
+    fn map_of(pools: &[(Pool, Option<i32>)]) -> HeatMap {
+        let mut map = HeatMap::new();
+        map.sync(0, |add| {
+            for (i, &(pool, _)) in pools.iter().enumerate() {
+                let base = (i + 1) << 21;
+                add(ExtentView { index: i as u32, base, pool, live: u32::MAX, birth: 1, emptied: 0 });
+            }
+        });
+        for (extent, (_, octave)) in map.extents_mut().iter_mut().zip(pools) {
+            for page in &mut extent.pages {
+                page.place = Place::Device;
+                if let Some(octave) = octave {
+                    page.heat = Estimate::known((ONE_HZ + octave * OCTAVE) as u16, true);
+                }
+            }
+        }
+        map
+    }
+
+    /// What is decided, ten seconds apart, in `seconds`.
+    fn after(segregation: &mut Segregation, seconds: u64, map: &HeatMap) -> bool {
+        let decide = |s: u64| segregation.decide(s * S, true, map);
+        (0..=seconds / 10).map(|i| i * 10).map(decide).last().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_kept_apart_while_memory_suffices() {
+        let map = map_of(&[(Pool::Default, Some(0))]);
+        assert!(!Segregation::default().decide(0, false, &map));
+        assert!(Segregation::default().decide(0, true, &map));
+    }
+
+    #[test]
+    fn groups_that_differ_stay_apart_for_good_even_once_memory_suffices() {
+        let map = map_of(&[(Pool::Default, Some(0)), (Pool::Group0, Some(4)), (Pool::Group1, Some(-1))]);
+        let mut segregation = Segregation::default();
+        assert!(after(&mut segregation, 1000, &map));
+        assert!(segregation.decide(2000 * S, false, &map));
+    }
+
+    #[test]
+    fn groups_that_are_alike_are_given_up_and_tried_again_when_the_heap_has_doubled() {
+        for map in [
+            map_of(&[(Pool::Default, Some(5)), (Pool::Group0, Some(1)), (Pool::Group1, Some(1))]),
+            map_of(&[(Pool::Default, Some(5)), (Pool::Group0, Some(1))]),
+            map_of(&[(Pool::Default, Some(5)), (Pool::Group0, None), (Pool::Group1, None)]),
+        ] {
+            let mut segregation = Segregation::default();
+            assert!(after(&mut segregation, 170, &map), "there is a trial first");
+            assert!(!after(&mut segregation, 400, &map));
+            let half = map.extents().len();
+            let larger = map_of(&vec![(Pool::Default, None); 2 * half]);
+            assert!(!segregation.decide(500 * S, true, &map));
+            assert!(segregation.decide(510 * S, true, &larger));
+        }
+    }
+}
