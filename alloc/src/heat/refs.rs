@@ -229,9 +229,7 @@ impl<K: Kernel> Refs<K> {
             self.most = (self.segments() / 2).max(self.most / 2).max(64).min(self.most / 2 + 1);
             self.zoom.clear();
         }
-        // Where the window is longer than clearing takes, all at once is better: every page is seen at the same time, and what a program does
-        // in fits and starts it does to all of them.
-        if self.parts && self.calibrated && self.window < self.per_clear {
+        if self.parts && self.calibrated {
             let pages: usize = self.cuts.iter().map(|c| c.used / PAGE_BYTES).sum();
             let price = Price { mapping: self.per_mapping, page: self.per_clear / pages.max(1) as u64 };
             let sweep = Sweep::new(&self.cuts, self.window, price);
