@@ -10,6 +10,7 @@
 //! * The environment is walked once. What it said is then constant for the life of the process, and after `fork`.
 //! * A set-user-ID program (`AT_SECURE`) ignores the environment: its caller is not its owner.
 
+mod file_name;
 mod parse;
 mod problem;
 mod variables;
@@ -21,6 +22,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use once_cell::race::OnceRef;
 
+pub use self::file_name::FileName;
 pub use self::parse::parse;
 pub use self::problem::{Problem, Reason};
 pub use self::variables::{Kind, VARIABLES, Variable};
@@ -107,6 +109,8 @@ pub struct Config {
     pub quarantine_bytes: u64,
     /// `TERRACE_GUARD_SAMPLE`: one in how many allocations is guarded; 0 = none.
     pub guard_sample: u32,
+    /// `TERRACE_PROFILE`: where what was learnt is kept for the next run; empty = nowhere.
+    pub profile: FileName,
 }
 
 impl Config {
@@ -130,6 +134,7 @@ impl Config {
         hardened: false,
         quarantine_bytes: 1 << 20,
         guard_sample: 0,
+        profile: FileName::EMPTY,
     };
 }
 

@@ -4,6 +4,7 @@
 //! its status is the program's, or 126 and 127 as a shell gives them.
 
 mod fail;
+mod report;
 mod run;
 mod stat;
 mod table;
@@ -30,6 +31,8 @@ enum Command {
     Topology(topology::Args),
     /// Show what a process does with its tiers, or list the processes that say
     Stat(stat::Args),
+    /// Show what a profile says of a program: how hot its heap is, and which allocation sites it comes from
+    Report(report::Args),
     /// List the environment variables that configure Terrace
     Variables(variables::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Topology(args) => topology::run(&args),
         Command::Stat(args) => stat::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Variables(args) => variables::run(&args),
     };
     done.map_or_else(Fail::report, |()| std::process::ExitCode::SUCCESS)

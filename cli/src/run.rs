@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Source of heat: auto, refs, writes or alloc
     #[arg(long, value_name = "TRACKER")]
     tracker: Option<OsString>,
+    /// A file that keeps what is learnt for the next run
+    #[arg(long, value_name = "FILE")]
+    profile: Option<OsString>,
     /// Let the library say what it found and what it gave up
     #[arg(long, short)]
     verbose: bool,
@@ -55,6 +58,7 @@ impl Args {
             ("--device-nodes", "TERRACE_DEVICE_NODES", self.device_nodes.as_deref()),
             ("--watermarks", "TERRACE_WATERMARKS", self.watermarks.as_deref()),
             ("--tracker", "TERRACE_TRACKER", self.tracker.as_deref()),
+            ("--profile", "TERRACE_PROFILE", self.profile.as_deref()),
             ("--verbose", "TERRACE_VERBOSE", self.verbose.then_some(OsStr::new("on"))),
         ];
         options.into_iter().filter_map(|(option, name, value)| Some((option, name, value?))).collect()

@@ -79,6 +79,51 @@ fn a_program_over_its_budget_shows_its_moves_and_keeps_its_data() {
     assert!(last["tiers"][1]["bytes"].as_u64().unwrap() > 64 << 20, "{last}");
 }
 
+/// A program whose hot and cold blocks come from two places, run twice with one profile: the second run begins as the first ended, and the
+/// profile names the two places.
+#[test]
+fn a_profile_names_the_sites_and_the_second_run_begins_with_it() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("two_sites");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(&program)
+        .arg(here.join("tests/c/two_sites.c"));
+    assert!(cc.status().expect("cc is installed").success());
+    let command = "export TERRACE_LIB=/terrace/libterrace.so TERRACE_START=1M TERRACE_TRACKER_CPU=10
+        run() { ./terrace run -v --dram 24M --profile /tmp/profile -- ./two_sites $1; }
+        run 25 || exit 1
+        ./terrace report /tmp/profile > /out/heat || exit 1
+        ./terrace report --sites --json /tmp/profile > /out/sites.json || exit 1
+        ./terrace report --sites /tmp/profile
+        run 3 || exit 1
+        TERRACE_PROFILE=/etc/passwd ./terrace run --dram 24M -- ./two_sites 1 2>&1 | grep profile
+        stat -c %a /tmp/profile; ls /tmp/profile*";
+    let vm = Vm::layout(Layout::DramDevice).user("nobody").terrace_from(shipped()).file(program);
+    let outcome = vm.file(env!("CARGO_BIN_EXE_terrace")).run(command).unwrap().expect_success();
+    let shown = &outcome.stdout;
+    let figures = shown.lines().filter_map(|line| line.strip_prefix("early ")?.split_once(" end "));
+    let figures: Vec<[u32; 2]> = figures.map(|(a, b)| [a, b].map(|n| n.parse().unwrap())).collect();
+    let &[[_, learnt], [recalled, _], ..] = figures.as_slice() else { panic!("{shown}") };
+    assert!(learnt >= 80, "{learnt} % of hot pages in DRAM after 25 s\n{shown}");
+    assert!(
+        recalled * 10 >= learnt * 9,
+        "{recalled} % of hot pages in DRAM after 2 s of the second run\n{shown}"
+    );
+    assert!(shown.contains("profile /etc/passwd: line 1 is not one of a profile"), "{shown}");
+    assert!(shown.ends_with("600\n/tmp/profile\n"), "mode, and nothing left beside it: {shown}");
+    assert!(outcome.file("heat").unwrap().contains("accesses a page and second"));
+    let report: Value = serde_json::from_str(&outcome.file("sites.json").unwrap()).unwrap();
+    let site = |function: &str| {
+        let is = |s: &&Value| s["function"] == function && s["block_bytes"] == 240;
+        report["sites"].as_array().unwrap().iter().find(is).unwrap_or_else(|| panic!("{function}: {report}"))
+    };
+    let (hot, cold) = (site("hot_block"), site("cold_block"));
+    assert!(hot["line"].as_str().unwrap().contains("two_sites.c:"), "{hot}");
+    let heat = |site: &Value| site["accesses_a_page_and_second"].as_f64().unwrap();
+    assert!(heat(hot) > 10.0 * heat(cold), "{hot} {cold}");
+}
+
 /// The directory of `libterrace.so` as it ships, brought up to date first.
 fn shipped() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();

@@ -60,7 +60,12 @@ pub(crate) struct Extent {
 }
 
 static TABLE: AtomicPtr<Extent> = AtomicPtr::new(ptr::null_mut());
-static BIRTHS: AtomicU32 = AtomicU32::new(0);
+/// How many extents were handed out, by pool.
+static BIRTHS: [AtomicU32; Pool::COUNT] = [const { AtomicU32::new(0) }; Pool::COUNT];
+
+/// Bits of a birth that name the pool; the others count. So births differ whatever pools an extent passes through.
+const POOL_BITS: u32 = 4;
+const _: () = assert!(Pool::COUNT <= 1 << POOL_BITS);
 
 /// Publishes the table: zero-filled, one record per extent of the window.
 pub(crate) fn open(table: *mut Extent) {
@@ -73,6 +78,12 @@ pub(crate) fn at(index: usize) -> &'static Extent {
     debug_assert!(index < pagemap::window_bytes() >> EXTENT_SHIFT);
     // SAFETY: the table has a record for every extent of the window.
     unsafe { &*TABLE.load(Ordering::Relaxed).add(index) }
+}
+
+/// The number of the pool that an extent of this birth was handed out for, and how many had been before, for that pool.
+#[must_use]
+pub fn parts_of_birth(birth: u32) -> (u8, u32) {
+    ((birth & ((1 << POOL_BITS) - 1)) as u8, birth >> POOL_BITS)
 }
 
 /// The index of the extent that holds `addr`, an address in the window.
@@ -156,7 +167,8 @@ impl Extent {
         self.prev.store(0, Ordering::Relaxed);
         // The last owner must not take the extent for its own before the next one has entered itself.
         self.owner.store(ptr::null_mut(), Ordering::Relaxed);
-        self.birth.store(BIRTHS.fetch_add(1, Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        let number = BIRTHS[pool as usize].fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.birth.store(number << POOL_BITS | u32::from(pool), Ordering::Release);
         self.kind.store(kind as u8, Ordering::Release);
     }
 

@@ -20,7 +20,7 @@ mod view;
 mod walk;
 
 pub use crate::pagemap::SLICE_BYTES;
-pub use extent::EXTENT_BYTES;
+pub use extent::{EXTENT_BYTES, parts_of_birth};
 pub(crate) use extent::{Extent, Kind, SLICES};
 pub use placement::{Placement, placement};
 pub use pool::Pool;

@@ -5,7 +5,7 @@
 
 use super::problem::{Problem, Reason};
 use super::variables::{Kind, VARIABLES, Variable};
-use super::{Amount, Config, Mode, StatsChoice, TrackerChoice};
+use super::{Amount, Config, FileName, Mode, StatsChoice, TrackerChoice};
 use crate::sys::numa::NodeMask;
 
 const PREFIX: &[u8] = b"TERRACE_";
@@ -25,7 +25,7 @@ enum Value {
     Nodes(NodeMask),
     Watermarks(u8, u8),
     Switch(bool),
-    Path,
+    Path(FileName),
 }
 
 /// Reads every `TERRACE_*` pair and ignores the rest. Calls `report` once for each that cannot be used as written; the
@@ -127,6 +127,7 @@ fn set(config: &mut Config, name: &str, value: Value) {
         ("TERRACE_HARDENED", Value::Switch(on)) => config.hardened = on,
         ("TERRACE_QUARANTINE", Value::Size(Amount::Bytes(bytes))) => config.quarantine_bytes = bytes,
         ("TERRACE_GUARD_SAMPLE", Value::Number(one_in)) => config.guard_sample = narrow(one_in),
+        ("TERRACE_PROFILE", Value::Path(file)) => config.profile = file,
         // TERRACE_LIB is the command's. A test sets every variable, so no other pair gets here.
         _ => {}
     }
@@ -163,7 +164,7 @@ fn read(index: usize, text: &[u8]) -> Result<Value, Reason> {
         }
         Kind::Watermarks => watermarks(text),
         Kind::Switch => switch(text).map(Value::Switch).ok_or(Reason::NotA("on or off")),
-        Kind::Path => Ok(Value::Path),
+        Kind::Path => FileName::new(text).map(Value::Path).ok_or(out_of_range),
     }
 }
 

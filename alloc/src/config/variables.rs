@@ -4,6 +4,8 @@
 
 use core::fmt;
 
+use super::FileName;
+
 /// One environment variable.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
@@ -46,7 +48,7 @@ pub enum Kind {
     Watermarks,
     /// `1`/`on`/`yes`/`true` or `0`/`off`/`no`/`false`.
     Switch,
-    /// A file name. Read by the `terrace` command, not by the library.
+    /// A file name.
     Path,
 }
 
@@ -84,7 +86,7 @@ impl fmt::Display for Kind {
             Kind::Nodes => f.write_str("nodes 0 to 1023, as 1 or 1,3 or 1-3"),
             Kind::Watermarks => f.write_str("high,low: 1 to 100, low below high"),
             Kind::Switch => f.write_str("on or off (1/0, yes/no, true/false)"),
-            Kind::Path => f.write_str("a file name"),
+            Kind::Path => write!(f, "a file name of at most {} bytes", FileName::LONGEST),
         }
     }
 }
@@ -232,6 +234,15 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "About one in this many allocations of at most a page gets a page of its own between inaccessible ones; 0 = \
                   none. When not set and `TERRACE_HARDENED` is on: 1000. Without `TERRACE_HARDENED` only allocations that \
                   miss the fast path are counted.",
+    },
+    Variable {
+        name: "TERRACE_PROFILE",
+        kind: Kind::Path,
+        default: "",
+        meaning: "A file that keeps what was learnt about the heap's pages, so that the next run of the same program begins with it \
+                  (`docs/tiering.md`). Read when the control thread starts, written after 10, 20, 40, 80 s and then every 160 s, \
+                  mode 0600. A file of another program is neither used nor changed. A relative name is meant from where the program \
+                  is when its control thread starts. Not set: nothing is kept.",
     },
     Variable {
         name: "TERRACE_LIB",

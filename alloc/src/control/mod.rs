@@ -7,11 +7,14 @@
 mod act;
 mod census;
 pub(crate) mod fork;
+mod keeper;
+mod sites;
 pub mod stats;
 mod system;
 mod tick;
 mod waker;
 
+use self::keeper::Keeper;
 use self::stats::StatsPage;
 use self::system::{Process, System};
 use self::tick::Plane;
@@ -177,10 +180,19 @@ fn run() {
     let tracker = tracker::choose(wanted, f64::from(config.tracker_percent) / 100.0);
     let mut plane = Plane::new(config, placement().mode, tracker, &system);
     plane.set_device_order(order);
+    // A child's heap is its parent's, and its births come in an order of their own.
+    let kept = if fork::is_child() { None } else { Keeper::open(config, &system) };
+    let mut keeper = kept.map(|(keeper, profile)| {
+        plane.set_profile(profile);
+        keeper
+    });
     loop {
         let wake = plane.tick(&mut system);
         if let Some(page) = &mut page {
             page.publish(&plane.stats);
+        }
+        if keeper.as_mut().is_some_and(|keeper| !keeper.keep(&plane, &system)) {
+            keeper = None;
         }
         waker::sleep(Duration::from_nanos(wake.saturating_sub(system.now()).max(100_000)));
     }

@@ -10,6 +10,7 @@ use super::system::System;
 use crate::arena::{self, ArenaView, Pool};
 use crate::config::{Config, Mode};
 use crate::heat::map::{HeatMap, PAGE_BYTES};
+use crate::heat::profile::{Profile, Site};
 use crate::heat::tracker::{Look, Polled, Rejected, Tracker};
 use crate::mover::batch::Mover;
 use crate::mover::outcome::Stop;
@@ -43,6 +44,8 @@ pub(crate) struct Plane {
     tracker: Box<dyn Tracker>,
     tracker_wake: u64,
     map: HeatMap,
+    /// What an earlier run has left to be recalled.
+    profile: Profile,
     census: Census,
     planner: Planner,
     segregation: Segregation,
@@ -103,6 +106,7 @@ impl Plane {
             tracker: tracker.0,
             tracker_wake: 0,
             map: HeatMap::new(),
+            profile: Profile::default(),
             census: Census::new(now),
             planner: Planner::default(),
             segregation: Segregation::default(),
@@ -133,10 +137,21 @@ impl Plane {
         self.device_order = order;
     }
 
+    /// What was learnt in an earlier run of this program.
+    pub(crate) fn set_profile(&mut self, profile: Profile) {
+        self.profile = profile;
+    }
+
+    /// What is known by now, for a later run; `None` while that is too little. `sites` counts what lies in the blocks of allocation sites.
+    pub(crate) fn next_profile(&self, sites: impl FnOnce(&HeatMap) -> Vec<Site>) -> Option<String> {
+        self.profile.next(&self.map, &sites(&self.map))
+    }
+
     /// One tick; answers when the next one is due.
     pub(crate) fn tick(&mut self, system: &mut dyn System) -> u64 {
         let start = system.now();
         self.map.sync(start, |f| system.extents(f));
+        self.profile.recall(&mut self.map);
         let (growing, growth) = self.look_for_growth(system, start);
         let behind = self.census.take(&mut self.map, system, &self.device, growing);
         if start >= self.surveyed + SURVEY || self.surveyed == 0 {

@@ -100,3 +100,15 @@ fn count_slabs(base: usize, live: u32, stats: &mut HeapStats) {
         }
     }
 }
+
+/// The size class of the blocks in the slice that holds `addr`, an address in the window; `None` if there are none. A hint: the slice may
+/// change hands at any time.
+pub(crate) fn class_at(addr: usize) -> Option<usize> {
+    let slab = pagemap::slab_at(pagemap::offset(addr)?);
+    if slab.is_null() || ptr::eq(slab, &raw const LARGE) {
+        return None;
+    }
+    // SAFETY: the page map holds null or headers that stay readable. Another thread may be writing this one anew: a byte is read whole,
+    // and the caller takes what it is for a hint.
+    Some(usize::from(unsafe { ptr::read_volatile(&raw const (*slab).class) }))
+}

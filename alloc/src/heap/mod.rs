@@ -25,6 +25,7 @@ mod thread;
 mod walk;
 
 pub(crate) use abandon::{lock_for_fork, reset_after_fork, unlock_after_fork};
+pub(crate) use census::class_at;
 pub use census::{HeapStats, heap_stats};
 pub(crate) use hardened::allocate as allocate_slow;
 pub(crate) use large::{allocate_large, large_usable, resize_large};

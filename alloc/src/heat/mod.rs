@@ -9,6 +9,7 @@ pub mod clock;
 pub mod duty;
 mod exp;
 pub mod map;
+pub mod profile;
 pub mod rate;
 pub mod refs;
 pub mod tracker;

@@ -27,6 +27,8 @@ const DRIFT: f64 = 0.08;
 pub const FINE: i32 = 32;
 /// The doubt about a page whose program has changed its habits, in octaves.
 const UNSETTLED: i32 = 2;
+/// The doubt about what an earlier run of the program has taught, in octaves.
+const RECALLED: i32 = 1;
 /// The doubt about a page of which nothing is known but what its neighbours do, in octaves.
 pub const IGNORANT: i32 = 3;
 
@@ -46,6 +48,11 @@ impl Estimate {
     #[cfg(test)]
     pub fn known(rate: u16, touched: bool) -> Estimate {
         Estimate { rate, doubt: (FINE / 2) as u8, trail: 0xf0 | if touched { 0xf } else { 0 } }
+    }
+
+    /// What an earlier run has taught: believed until answers contradict it, as if two had been had already.
+    pub fn recalled(rate: u16) -> Estimate {
+        Estimate { rate, doubt: (RECALLED * FINE) as u8, trail: 0x21 }
     }
 
     /// Whether anything at all is known.

@@ -98,7 +98,8 @@ impl Kit {
             })
             .collect();
         let phases: u64 = footprints.iter().map(|(w, _)| w.shifts + 1).sum();
-        let limit = phases * plan.seconds + BESIDE * footprints.len() as u64;
+        // Twice: some rehearse.
+        let limit = 2 * (phases * plan.seconds + BESIDE * footprints.len() as u64);
         let command =
             format!("./terrace-tier-observer {} {} {}", contender.script, plan.seconds, loads.join(" "));
         let outcome = vm.timeout(Duration::from_secs(limit)).run(&command).map_err(|e| e.to_string())?;

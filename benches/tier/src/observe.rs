@@ -2,6 +2,7 @@
 //!
 //! Root, because some contenders are settings of the kernel. The workloads, and so Terrace, run as an ordinary user.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,9 @@ pub struct Load {
     pub shifts: u64,
 }
 
+/// Set for a contender that learns: each workload is run once before it is observed, and both runs get the same file to keep what was learnt in.
+const REHEARSE: &str = "TERRACE_BENCH_REHEARSE";
+
 /// Runs every workload of `task`, one after the other.
 ///
 /// # Errors
@@ -68,9 +72,18 @@ pub struct Load {
 pub fn run(task: &Task, record: &Record) -> io::Result<()> {
     set_huge_pages_aside()?;
     for load in &task.workloads {
-        let trial = Trial { task, load, record, nodes: Nodes::here() };
+        let profile = env::var_os(REHEARSE).map(|_| format!("/tmp/{}.profile", load.name));
+        let trial = Trial { task, load, record, profile, nodes: Nodes::here() };
         // Drops page cache and holds what DRAM has beyond the budget, whoever contends.
         let _hog = Hog::start(load.budget_mib)?;
+        if trial.profile.is_some() {
+            let unseen = Record::new(Box::new(io::sink()));
+            let rehearsal =
+                Trial { record: &unseen, profile: trial.profile.clone(), nodes: Nodes::here(), ..trial };
+            rehearsal.script("setup")?;
+            rehearsal.run()?;
+            rehearsal.script("teardown")?;
+        }
         trial.script("setup")?;
         trial.run()?;
         let counters = trial.script("teardown")?;
@@ -101,6 +114,8 @@ struct Trial<'a> {
     task: &'a Task,
     load: &'a Load,
     record: &'a Record,
+    /// The file for what is learnt.
+    profile: Option<String>,
     nodes: Nodes,
 }
 
@@ -161,6 +176,7 @@ impl Trial<'_> {
             .args(["as", USER, USER])
             .args(words)
             .args(["--", "./tier", TABLE, &self.load.name, &mib])
+            .envs(self.profile.iter().map(|file| ("TERRACE_PROFILE", file)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()?;

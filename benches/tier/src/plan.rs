@@ -31,6 +31,12 @@ pub const CONTENDERS: &[Contender] = &[
     contender("memtier", "memkind's libmemtier, static ratio"),
     contender(SUBJECT, "Terrace in its default mode, auto"),
     Contender {
+        name: "terrace-again",
+        script: SUBJECT,
+        environment: &[("TERRACE_BENCH_REHEARSE", "1")],
+        what: "Terrace in the second of two runs, which begins with the profile of the first",
+    },
+    Contender {
         name: "terrace-spill",
         script: SUBJECT,
         environment: &[("TERRACE_MODE", "spill")],

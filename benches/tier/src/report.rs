@@ -85,6 +85,10 @@ impl Report<'_> {
                 s if s.is_finite() => format!("{s:.0}"),
                 _ => "never".into(),
             });
+            text += "\nShare of the first ten seconds, in percent of the steady state's.\n\n";
+            self.table(&mut text, ratio, false, |c| {
+                format!("{:.0}", 100.0 * c.figures.early / c.figures.share.max(1e-6))
+            });
             text += "\nMB a second moved in the steady state, and ping-pong.\n\n";
             self.table(&mut text, ratio, false, |c| {
                 format!("{:.2}, {:.0} %", c.figures.moved_mb_s, 100.0 * c.figures.ping_pong)
@@ -162,7 +166,7 @@ impl Report<'_> {
     /// One line a run.
     pub fn csv(&self) -> String {
         let mut text = String::from(
-            "contender,ratio,workload,run,share,oracle,of_oracle,converged_s,moved_mb_s,ping_pong,moved_mb,kernel_moved_mb,dram_mib,\
+            "contender,ratio,workload,run,share,oracle,of_oracle,converged_s,early_share,moved_mb_s,ping_pong,moved_mb,kernel_moved_mb,dram_mib,\
              cpu_of_core,slowdown,maccesses_s\n",
         );
         for contender in CONTENDERS {
@@ -171,7 +175,7 @@ impl Report<'_> {
                 let f = run.figures();
                 let _ = writeln!(
                     text,
-                    "{},{},{},{number},{:.4},{:.4},{:.4},{:.1},{:.3},{:.4},{:.1},{:.1},{:.1},{:.4},{:.3},{:.2}",
+                    "{},{},{},{number},{:.4},{:.4},{:.4},{:.1},{:.4},{:.3},{:.4},{:.1},{:.1},{:.1},{:.4},{:.3},{:.2}",
                     run.contender,
                     run.ratio,
                     run.workload.name,
@@ -179,6 +183,7 @@ impl Report<'_> {
                     f.oracle,
                     f.of_oracle(),
                     f.converged,
+                    f.early,
                     f.moved_mb_s,
                     f.ping_pong,
                     f.moved_mb,

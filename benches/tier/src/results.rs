@@ -14,6 +14,9 @@ const MOVE_NS: f64 = 2000.0 + PAGE as f64 / 24.0;
 /// What a shift is over at: this share of the oracle's.
 const CONVERGED: f64 = 0.9;
 
+/// Seconds of a run that count as its beginning.
+const EARLY: f64 = 10.0;
+
 /// One look at a workload's placement.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Look {
@@ -65,6 +68,8 @@ pub struct Figures {
     pub oracle: f64,
     /// Seconds from the last phase's beginning until 90 % of its oracle's share were served, and at the next look still; infinite if never.
     pub converged: f64,
+    /// Share in the first [`EARLY`] seconds of the first phase.
+    pub early: f64,
     /// MB/s moved in the steady state, and the share of it that went back where it had come from.
     pub moved_mb_s: f64,
     /// See `moved_mb_s`.
@@ -168,6 +173,7 @@ impl Run {
         let is_converged = |l: &Look| l.share >= CONVERGED * self.oracle_at(l);
         let converged = looks.windows(2).find(|pair| pair.iter().all(is_converged));
         let (share, rate) = (mean(&|l| l.share), mean(&|l| l.rate));
+        let early: Vec<&Look> = self.looks.iter().filter(|l| l.seconds <= EARLY).collect();
         let an_access = share * DRAM_NS + (1.0 - share) * DEVICE_NS;
         // Accesses of the emulated machine are slower than a real one's: moves weigh less there than they should, for all alike.
         let moves = moved / seconds * MOVE_NS / rate.max(1.0);
@@ -175,6 +181,7 @@ impl Run {
             share,
             oracle: mean(&|l| self.oracle_at(l)),
             converged: converged.map_or(f64::INFINITY, |pair| pair[0].seconds - begin),
+            early: sum(&early, |l| l.share) / early.len().max(1) as f64,
             moved_mb_s: mb(moved) / seconds,
             ping_pong: if moved > 0.0 { returned / moved } else { 0.0 },
             moved_mb: mb(self.looks.iter().map(|l| l.moved).sum()),
@@ -198,6 +205,7 @@ pub fn median(figures: &[Figures]) -> Figures {
         share: of(|f| f.share),
         oracle: of(|f| f.oracle),
         converged: of(|f| f.converged),
+        early: of(|f| f.early),
         moved_mb_s: of(|f| f.moved_mb_s),
         ping_pong: of(|f| f.ping_pong),
         moved_mb: of(|f| f.moved_mb),
@@ -254,6 +262,7 @@ mod tests {
         assert!((figures.oracle - 0.8).abs() < 1e-9);
         assert_eq!(figures.dram_mib, 1.0);
         assert!((figures.of_oracle() - 0.9416666).abs() < 1e-6);
+        assert_eq!(figures.early, 0.5);
         // 0.73 is above 90 % of 0.8, and so is what follows.
         assert_eq!(figures.converged, 6.0);
         assert!((figures.cpu - 0.01).abs() < 1e-9);

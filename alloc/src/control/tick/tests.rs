@@ -255,3 +255,25 @@ fn each_new_distribution_is_found_within_a_quarter_of_a_minute_at_any_pace() {
         }
     }
 }
+
+#[test]
+fn a_second_run_begins_with_what_the_first_has_learnt() {
+    let mut first = Run::new(zipf(11), |_| 0, |_| ());
+    first.seconds(120);
+    let steady = first.fraction_of_oracle();
+    let text = first.plane.next_profile(|_| Vec::new()).unwrap();
+    let after_ten_ticks = |profile: Option<Profile>| {
+        let mut run = Run::new(zipf(11), |_| 0, |_| ());
+        run.plane.set_profile(profile.unwrap_or_default());
+        for _ in 0..10 {
+            let wake = run.plane.tick(&mut run.world.clone());
+            run.world.sleep_until(wake);
+        }
+        run.fraction_of_oracle()
+    };
+    let (with, without) = (after_ten_ticks(Profile::parse(&text).ok()), after_ten_ticks(None));
+    assert!(
+        with > 0.95 * steady && without < 0.9 * steady,
+        "{with}, {without} without, {steady} after two minutes"
+    );
+}

@@ -82,7 +82,7 @@ impl World {
                 base,
                 pool: Pool::Default,
                 live: u32::MAX,
-                birth: 1,
+                birth: i as u32 + 1,
                 emptied: 0,
             });
         }

@@ -1,0 +1,81 @@
+/* Hot and cold blocks of one size, each kind from an allocation site of its own, in turn.
+ *
+ *     two_sites SECONDS
+ *
+ * Prints the percentage of the hot blocks' pages that lie in DRAM (node 0) after the first two seconds and at the end. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { HOT = 40000, COLD = 6 * HOT, SIZE = 240, PAGE = 4096 };
+
+static char *hot[HOT], *cold[COLD];
+
+/* What follows a call keeps it from being a jump, which would return to the caller's caller. */
+__attribute__((noinline)) static char *hot_block(void)
+{
+    char *block = malloc(SIZE);
+    memset(block, 1, SIZE);
+    return block;
+}
+
+__attribute__((noinline)) static char *cold_block(void)
+{
+    char *block = malloc(SIZE);
+    memset(block, 2, SIZE);
+    return block;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int hot_in_dram(void)
+{
+    static void *pages[HOT];
+    static int status[HOT];
+    for (int i = 0; i < HOT; i++)
+        pages[i] = (void *)((uintptr_t)hot[i] & ~(uintptr_t)(PAGE - 1));
+    if (syscall(SYS_move_pages, 0, (unsigned long)HOT, pages, NULL, status, 0))
+        return -1;
+    int in = 0;
+    for (int i = 0; i < HOT; i++)
+        in += status[i] == 0;
+    return in * 100 / HOT;
+}
+
+int main(int argc, char **argv)
+{
+    double seconds = argc > 1 ? atof(argv[1]) : 10;
+    int h = 0, c = 0;
+    for (int i = 0; i < HOT + COLD; i++) {
+        if (i % 7 == 0)
+            hot[h++] = hot_block();
+        else
+            cold[c++] = cold_block();
+        if (i % 10000 == 0) /* slow enough for the control thread to see it grow */
+            nanosleep(&(struct timespec){0, 20000000}, NULL);
+    }
+    double begin = now();
+    int early = -1;
+    uint32_t random = 1;
+    while (now() - begin < seconds) {
+        for (int i = 0; i < HOT; i++) {
+            random = random * 1664525 + 1013904223;
+            hot[(random >> 8) % HOT][i % SIZE]++;
+        }
+        random = random * 1664525 + 1013904223;
+        cold[(random >> 8) % COLD][0]++;
+        if (early < 0 && now() - begin > 2)
+            early = hot_in_dram();
+    }
+    printf("early %d end %d\n", early, hot_in_dram());
+    return 0;
+}
