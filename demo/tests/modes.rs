@@ -64,7 +64,9 @@ fn spill_keeps_to_its_dram_budget() {
         outcome.stdout
     );
     assert!(held >= 400 && device > 0, "{}", outcome.stdout);
-    assert!(dram * 4096 <= (128 << 20) * 105 / 100, "{dram} pages of DRAM\n{}", outcome.stdout);
+    let share = dram * 4096 * 100 / (128 << 20);
+    println!("{share} % of the DRAM budget used");
+    assert!((85..=105).contains(&share), "{dram} pages of DRAM\n{}", outcome.stdout);
 }
 
 #[test]

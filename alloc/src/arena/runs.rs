@@ -54,13 +54,13 @@ pub(crate) fn take(pool: Pool, kind: Kind, extents: usize, align: usize) -> Opti
     let placement = placement();
     let tiered = !placement.device.is_empty();
     let home = if tiered { pool.home() } else { Pool::Default };
-    let spill = tiered
-        && pool.is_tiered()
-        && pool != Pool::Hot
-        && placement.mode != Mode::Isolate
-        && pressure::spill();
+    let may_spill = tiered && pool.is_tiered() && placement.mode != Mode::Isolate;
+    let spill = may_spill && pool != Pool::Hot && pressure::spill(extents);
     let found = if spill { take_from(Pool::Device, extents, align) } else { None };
     let run = found.or_else(|| take_from(home, extents, align))?;
+    if may_spill && found.is_none() {
+        pressure::count_born_in_dram(extents);
+    }
     for i in 0..extents {
         let kind = if i > 0 && kind == Kind::LargeHead { Kind::LargeBody } else { kind };
         extent::at(run.index + i).hand_out(kind, pool as u8);
@@ -133,6 +133,9 @@ pub(crate) fn grow_in_place(index: usize, extents: usize, more: usize) -> bool {
         extent::at(index + extents + i).hand_out(Kind::LargeBody, pool);
     }
     view::count_live(more as isize);
+    if arena.pool() == Pool::Default {
+        pressure::count_born_in_dram(more);
+    }
     true
 }
 

@@ -19,7 +19,7 @@ use self::stats::StatsPage;
 use self::system::{Process, System};
 use self::tick::Plane;
 use crate::arena::{self, placement};
-use crate::config::{self, Config, StatsChoice, TrackerChoice};
+use crate::config::{self, Amount, Config, StatsChoice, TrackerChoice};
 use crate::heap;
 use crate::heat::tracker;
 use crate::mover::batch;
@@ -89,6 +89,13 @@ pub fn start_if_needed() {
         arena::set_growth_hook(start_if_needed, usize::MAX);
         return;
     }
+    if !mode::migrates(place.mode)
+        && let Amount::Bytes(budget) = config.dram
+    {
+        // The first tick may come late.
+        let room = (budget as usize).saturating_sub(arena::live_extent_bytes()) / arena::EXTENT_BYTES;
+        arena::pressure::set_dram_room(Some(room));
+    }
     // SAFETY: errno is this thread's own.
     let errno = unsafe { *libc::__errno_location() };
     if !with_signals_blocked(spawn) {
@@ -114,6 +121,7 @@ fn in_child_after_fork() {
         arena::pressure::set_dram_full(false);
         arena::pressure::set_device_full(false);
         arena::pressure::set_tight(false);
+        arena::pressure::set_dram_room(None);
         arena::sites::set_apart(false);
     }
 }

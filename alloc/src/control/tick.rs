@@ -7,7 +7,7 @@ use super::act::{self, Targets};
 use super::census::Census;
 use super::stats::{StatsSnapshot, TierStats, mode_code};
 use super::system::System;
-use crate::arena::{self, ArenaView, Pool};
+use crate::arena::{self, ArenaView, EXTENT_BYTES, Pool};
 use crate::config::{Config, Mode};
 use crate::heat::map::{HeatMap, PAGE_BYTES};
 use crate::heat::profile::{Profile, Site};
@@ -34,8 +34,8 @@ const SETTLED: u64 = 10 * S;
 const REFUSAL: u64 = 10 * S;
 /// Shortest and longest sleep between ticks.
 const SLEEP: (u64, u64) = (MS, S);
-/// How many ticks of a growing heap may be missed where too much in DRAM could not be taken back.
-const STEPS_AHEAD: u64 = 8;
+/// Pages that are not there although their extent was handed out are taken to be touched soon, for so long.
+const TO_COME: u64 = S;
 
 /// Everything the control thread owns.
 pub(crate) struct Plane {
@@ -71,8 +71,6 @@ pub(crate) struct Plane {
     refused: Option<(u64, u64)>,
     disabled: bool,
     said_full: bool,
-    /// Whether the heap was last told that DRAM is full.
-    dram_full: bool,
     pub(crate) stats: StatsSnapshot,
 }
 
@@ -127,7 +125,6 @@ impl Plane {
             refused: None,
             disabled: false,
             said_full: false,
-            dram_full: false,
             stats,
         }
     }
@@ -315,16 +312,14 @@ impl Plane {
                 needs = Needs { device_full: needs.device_full || later.device_full, ..later };
             }
         }
-        // Say "full" one step ahead, so that a program that grows fast is born on the device in time. Where nothing migrates, what was born
-        // in DRAM stays, and the next tick may come late: there, once full, take it back only with room for several steps.
-        let steps = if self.dram_full && !mode::migrates(self.mode) { STEPS_AHEAD } else { 1 };
-        let dram_full = needs.dram_full || after.dram + steps * growth > after.dram_budget;
-        self.dram_full = dram_full;
-        system.press(dram_full, needs.device_full);
-        let tight = mode::migrates(self.mode) && after.dram + after.device > after.low;
-        arena::pressure::set_tight(tight);
+        // Say "full" one step ahead, so that a program that grows fast is born on the device in time.
+        let migrates = mode::migrates(self.mode);
+        let step = if migrates { growth } else { 0 };
+        system.press(needs.dram_full || after.dram + step > after.dram_budget, needs.device_full);
+        arena::pressure::set_dram_room((!migrates).then(|| self.dram_room(&after, now)));
+        arena::pressure::set_tight(migrates && after.dram + after.device > after.low);
         // What is born before cannot be told apart any more.
-        let soon = mode::migrates(self.mode) && after.dram + after.device > after.dram_budget / 2;
+        let soon = migrates && after.dram + after.device > after.dram_budget / 2;
         arena::sites::set_apart(self.segregation.decide(now, soon, &self.map));
         if after.both_full() && !self.said_full {
             self.said_full = true;
@@ -335,6 +330,13 @@ impl Plane {
             ));
         }
         after
+    }
+
+    /// How many more extents fit in the DRAM budget, with those wholly touched that were handed out just now.
+    fn dram_room(&self, level: &Level, now: u64) -> usize {
+        let young = self.map.extents().iter().filter(|e| now < e.born + TO_COME);
+        let to_come: u64 = young.map(|e| u64::from(e.absent) * PAGE_BYTES as u64).sum();
+        (level.dram_budget.saturating_sub(level.dram + to_come) / EXTENT_BYTES as u64) as usize
     }
 
     fn after_moves(&mut self, system: &dyn System, done: &act::Done, now: u64) {
