@@ -31,7 +31,7 @@ enum Command {
     Topology(topology::Args),
     /// Show what a process does with its tiers, or list the processes that say
     Stat(stat::Args),
-    /// Show what a profile says of a program: how hot its heap is, and which allocation sites it comes from
+    /// Show what a profile says: how hot the heap is, and whose it is
     Report(report::Args),
     /// List the environment variables that configure Terrace
     Variables(variables::Args),

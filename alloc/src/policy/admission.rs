@@ -9,7 +9,7 @@ use crate::heat::rate::OCTAVE;
 pub const PING_PONG: u64 = 30_000_000_000;
 /// For how long a page stays where it was moved while the placement is being learnt, in ns.
 const LEARNING: u64 = 5_000_000_000;
-/// Answers about a page before it may be promoted, and, when it is new, demoted.
+/// Answers about a page before it may be promoted.
 const EVIDENCE: u8 = 2;
 
 /// The rules of one tick.
@@ -18,7 +18,7 @@ pub struct Rules<'a> {
     pub now: u64,
     /// For how long a page stays where it was moved, in ns.
     pub hold: u64,
-    /// The rate of a typical page in DRAM; the planner knows it.
+    /// The rate that a page in DRAM may be expected to have; the planner knows it.
     pub typical: u16,
     /// How much hotter, in code units, a waiting page must be than the one it replaces.
     pub hysteresis: u16,
@@ -27,11 +27,11 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// Whether page `i`, in DRAM, may be demoted: not while its promotion may still prove right, nor while it is new and nobody has
-    /// looked at it: what was allocated lately is in use more often than not.
+    /// Whether page `i`, in DRAM, may be demoted: not while its promotion may still prove right, nor while it is new and nothing at all is
+    /// known of it: what was allocated lately is in use more often than not.
     pub fn may_demote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
-        let new = page.heat.seen() < EVIDENCE && extent.age(i, self.now) < PING_PONG;
+        let new = page.heat.is_blank() && extent.age(i, self.now) < PING_PONG;
         let held = matches!(page.moved, Moved::Up | Moved::Evicted)
             && page.since_move(self.now).is_some_and(|t| t < self.hold);
         !held && !new && !(self.blocked)(extent.address(i))
@@ -43,7 +43,8 @@ impl Rules<'_> {
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
         page.heat.seen() >= EVIDENCE
             && page.heat.at_work()
-            // A page that was demoted and is now certainly as hot as pages in DRAM are was demoted by mistake.
+            // A page that was demoted and is now certainly as hot as pages in DRAM are, or clearly hotter than the coldest of them, was
+            // demoted by mistake.
             && (!held || extent.bounds(i, self.now).0 > self.typical)
             && !(self.blocked)(extent.address(i))
     }

@@ -20,6 +20,10 @@ use self::pressure::Needs;
 use self::threshold::Histogram;
 use crate::arena::Pool;
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place};
+use crate::heat::rate::OCTAVE;
+
+/// So much hotter, in code units, no page is by mistake.
+const CLEARLY: u16 = 2 * OCTAVE as u16;
 
 /// A page that should move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +66,7 @@ pub struct Planner {
     /// Pages on either side by estimate, moved or not.
     all: Histogram,
     plan: Plan,
-    /// The rate above which half of the pages in DRAM were when last counted.
+    /// A rate that pages in DRAM had when last counted: half of them, or else more than the coldest tenth by far.
     typical: u16,
     /// See [`Planner::cut`].
     cut: u16,
@@ -82,7 +86,7 @@ impl Planner {
         }
         let rules = &Rules { typical: self.typical, ..*rules };
         self.count(map, rules);
-        self.typical = self.dram.median();
+        self.typical = self.dram.median().min(self.dram.coldest_tenth().saturating_add(CLEARLY));
         let pages = |bytes: u64| (bytes as usize).div_ceil(PAGE_BYTES);
         let down = pages(needs.demote).min(most);
         let out = pages(needs.evict).min(most);

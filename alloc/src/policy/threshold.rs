@@ -59,6 +59,11 @@ impl Histogram {
         self.coldest(self.total / 2).map_or(u16::MAX, Cut::rate)
     }
 
+    /// The rate up to which a tenth of the pages are; the greatest if there are too few to tell.
+    pub fn coldest_tenth(&self) -> u16 {
+        self.coldest(self.total / 10).map_or(u16::MAX, Cut::rate)
+    }
+
     /// The bin up to which the `n` coldest pages reach; `None` if `n` is 0 or there are no pages.
     pub fn coldest(&self, n: usize) -> Option<Cut> {
         self.reach(n, 0..BINS)
@@ -173,6 +178,8 @@ mod tests {
     fn the_median_halves_the_pages() {
         assert_eq!(of(&[O, 2 * O, 3 * O, 4 * O, 9 * O, 9 * O]).median(), 3 * O);
         assert_eq!(of(&[]).median(), u16::MAX);
+        let rates: Vec<u16> = (1..=20).map(|i| i * O).collect();
+        assert_eq!((of(&rates).coldest_tenth(), of(&rates[..9]).coldest_tenth()), (2 * O, u16::MAX));
     }
 
     #[test]
