@@ -66,6 +66,56 @@ fn blocks_of_different_sites_lie_on_different_pages() {
     }
 }
 
+/// The numbers that `mover_errors` printed after these words.
+fn counts<const N: usize>(shown: &str, words: [&str; N]) -> [u64; N] {
+    let mut all = shown.split_whitespace();
+    words.map(|word| {
+        let found = all.find(|w| *w == word).and_then(|_| all.next());
+        found.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{word}: {shown}"))
+    })
+}
+
+/// Pages that the kernel will not move, each for a reason of its own; what is in them stays, and all else goes on moving.
+#[test]
+fn pages_that_cannot_be_moved_are_counted_and_keep_their_contents() {
+    let program = compile("c/mover_errors.c", &[]);
+    let vm = machine(Layout::DramDevice, Kernel::V6_12, &[&program]).device_mib(256);
+    let command =
+        "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=50 LD_PRELOAD=/terrace/libterrace.so
+        for how in pinned shared full; do ./mover_errors $how 12 || exit 1; done";
+    let shown = vm.run(command).unwrap().expect_success().stdout;
+    let runs: Vec<&str> = shown.split_inclusive("mover errors: ok\n").collect();
+    let [pinned, shared, full] = runs[..] else { panic!("{shown}") };
+    let [demoted, busy, again] = counts(pinned, ["demoted", "EBUSY", "EAGAIN"]);
+    assert!(demoted > 1000 && busy + again > 0, "{shown}");
+    assert!(counts(shared, ["EACCES"]) > [0], "{shown}");
+    // The mover does not ask for what is not there (ENOMEM is for the tests with a played kernel): it makes room for the rival.
+    assert!(counts(full, ["evicted"]) > [0], "{shown}");
+}
+
+/// The device's memory is taken away while pages are on it, and a while later is there again.
+#[test]
+fn a_node_that_is_taken_offline_takes_no_data_along() {
+    let program = compile("c/mover_errors.c", &[]);
+    let vm = Vm::layout(Layout::DeviceViaKmem).terrace_from(library().parent().expect("a directory"));
+    let command = "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=50
+        LD_PRELOAD=/terrace/libterrace.so /lab/guest as 65534 65534 ./mover_errors quiet 24 & pid=$!
+        sleep 8
+        blocks=$(ls -d /sys/devices/system/node/node1/memory[0-9]*)
+        for block in $blocks $blocks $blocks; do
+            [ $(cat $block/state) = offline ] || { echo offline > $block/state; } 2>/dev/null
+        done
+        gone=$(cat /sys/devices/system/node/node1/memory[0-9]*/state | grep -c offline)
+        echo blocks offline $gone of $(echo $blocks | wc -w); sleep 6
+        for block in $blocks; do { echo online_movable > $block/state; } 2>/dev/null; done
+        wait $pid || exit 1";
+    let shown = vm.file(program).run(command).unwrap().expect_success().stdout;
+    let [gone, all, demoted] = counts(&shown, ["offline", "of", "demoted"]);
+    // The kernel may keep a block that holds something of its own.
+    assert!(gone * 2 > all && demoted > 1000, "{shown}");
+    assert!(shown.ends_with("mover errors: ok\n"), "{shown}");
+}
+
 /// A sandbox on a machine with a device: no policy can be set and no page moved, and the program is none the wiser.
 #[test]
 fn a_sandbox_that_refuses_to_move_pages_is_enough() {

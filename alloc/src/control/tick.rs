@@ -320,7 +320,7 @@ impl Plane {
         arena::pressure::set_tight(migrates && after.dram + after.device > after.low);
         // What is born before cannot be told apart any more.
         let soon = migrates && after.dram + after.device > after.dram_budget / 2;
-        arena::sites::set_apart(self.segregation.decide(now, soon, &self.map));
+        arena::sites::set_apart(self.segregation.decide(now, soon, &mut self.map));
         if after.both_full() && !self.said_full {
             self.said_full = true;
             system.say(&format!(

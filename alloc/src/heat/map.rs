@@ -129,7 +129,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn new(view: ExtentView, now: u64) -> Box<Extent> {
+    fn new(view: ExtentView, now: u64, expected: Estimate) -> Box<Extent> {
         Box::new(Extent {
             view,
             born: now,
@@ -143,7 +143,7 @@ impl Extent {
             present: 0,
             answered: 0,
             usual: Usual::default(),
-            pages: [Page::default(); PAGES],
+            pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })
     }
 
@@ -219,12 +219,20 @@ fn prior(age: u64) -> u16 {
 pub struct HeatMap {
     extents: Vec<Box<Extent>>,
     incoming: Vec<ExtentView>,
+    /// What new pages of each pool begin with.
+    expected: [Estimate; Pool::COUNT],
 }
 
 impl HeatMap {
     /// An empty map.
     pub fn new() -> HeatMap {
         HeatMap::default()
+    }
+
+    /// From now on new pages of a pool are expected to be used at its rate in `rates`, 0 = nobody knows.
+    pub fn expect(&mut self, rates: &[u16; Pool::COUNT]) {
+        self.expected =
+            rates.map(|rate| if rate == 0 { Estimate::default() } else { Estimate::expected(rate) });
     }
 
     /// Takes over the heap's present extents. `list` calls its argument once for each.
@@ -237,6 +245,7 @@ impl HeatMap {
         self.extents.reserve(incoming.len());
         for view in incoming.drain(..) {
             while old.next_if(|e| e.view.base < view.base).is_some() {}
+            let heat = self.expected[view.pool as usize];
             match old.next_if(|e| e.view.base == view.base && e.view.birth == view.birth) {
                 Some(mut extent) => {
                     let (fresh, gone) = (view.live & !extent.view.live, extent.view.live & !view.live);
@@ -247,7 +256,7 @@ impl HeatMap {
                     if fresh | gone != 0 {
                         // A slice that changed hands has new contents: forget what its predecessor did.
                         for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
-                            extent.pages[i] = Page { place: extent.pages[i].place, ..Page::default() };
+                            extent.pages[i] = Page { heat, place: extent.pages[i].place, ..Page::default() };
                             extent.slice_born[i / SLICE_PAGES] = now;
                         }
                         extent.asked = if fresh != 0 { 0 } else { extent.asked };
@@ -255,7 +264,7 @@ impl HeatMap {
                     }
                     self.extents.push(extent);
                 }
-                None => self.extents.push(Extent::new(view, now)),
+                None => self.extents.push(Extent::new(view, now, heat)),
             }
         }
     }
@@ -333,6 +342,20 @@ mod tests {
         assert_eq!(map.extents()[0].pages[20].heat.rate, 0);
         assert_eq!((map.extents()[0].age(3, 9), map.extents()[0].age(20, 9)), (9, 7), "in nanoseconds");
         assert_eq!(map.extents()[0].asked, 0, "a fresh slice is asked for its node at once");
+    }
+
+    #[test]
+    fn new_pages_of_a_pool_begin_with_what_is_expected_of_it() {
+        let mut map = HeatMap::new();
+        let group = |n, live| ExtentView { pool: Pool::Group0, ..view(n, 1, live) };
+        map.sync(0, |f| f(group(1, 1)));
+        let mut rates = [0; Pool::COUNT];
+        rates[Pool::Group0 as usize] = 7777;
+        map.expect(&rates);
+        map.sync(1, |f| [group(1, 0b11), group(2, 1), view(3, 1, 1)].into_iter().for_each(f));
+        let rate = |e: usize, i: usize| map.extents()[e].pages[i].heat.rate;
+        assert_eq!([rate(0, 0), rate(0, SLICE_PAGES), rate(1, 0), rate(2, 0)], [0, 7777, 7777, 0]);
+        assert_eq!(map.extents()[1].pages[0].heat.seen(), 0);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Profile {
             memory.left &= !fresh;
             for i in (0..PAGES).filter(|i| fresh >> (i / SLICE_PAGES) & 1 == 1) {
                 let heat = &mut extent.pages[i].heat;
-                if let Some(rate) = rate_of(memory.rates[i]).filter(|_| heat.is_blank()) {
+                if let Some(rate) = rate_of(memory.rates[i]).filter(|_| heat.seen() == 0) {
                     *heat = Estimate::recalled(rate);
                 }
             }

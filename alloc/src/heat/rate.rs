@@ -55,6 +55,11 @@ impl Estimate {
         Estimate { rate, doubt: (RECALLED * FINE) as u8, trail: 0x21 }
     }
 
+    /// What others of its kind let expect of a page that is new: a guess, until answers come.
+    pub fn expected(rate: u16) -> Estimate {
+        Estimate { rate, doubt: (IGNORANT * FINE) as u8, trail: 0 }
+    }
+
     /// Whether anything at all is known.
     pub fn is_blank(&self) -> bool {
         self.rate == 0
@@ -251,7 +256,7 @@ impl Window {
 
     fn answer(self, e: &mut Estimate, touched: bool) {
         if e.is_blank() {
-            *e = Estimate { rate: self.unit_code(), doubt: (IGNORANT * FINE) as u8, trail: 0 };
+            *e = Estimate::expected(self.unit_code());
         }
         let (level, x) = self.index(e);
         let step = if touched { tables().hit[level][x] } else { tables().miss[level][x] };

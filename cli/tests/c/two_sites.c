@@ -61,7 +61,7 @@ int main(int argc, char **argv)
         else
             cold[c++] = cold_block();
         if (i % 10000 == 0) /* slow enough for the control thread to see it grow */
-            nanosleep(&(struct timespec){0, 20000000}, NULL);
+            nanosleep(&(struct timespec){0, 60000000}, NULL);
     }
     double begin = now();
     int early = -1;
