@@ -80,7 +80,7 @@ pub(crate) fn at(index: usize) -> &'static Extent {
     unsafe { &*TABLE.load(Ordering::Relaxed).add(index) }
 }
 
-/// The number of the pool that an extent of this birth was handed out for, and how many had been before, for that pool.
+/// The number of the pool that an extent of this birth was handed out for, and which of that pool's it was; the first is 1.
 #[must_use]
 pub fn parts_of_birth(birth: u32) -> (u8, u32) {
     ((birth & ((1 << POOL_BITS) - 1)) as u8, birth >> POOL_BITS)

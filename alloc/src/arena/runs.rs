@@ -133,7 +133,7 @@ pub(crate) fn grow_in_place(index: usize, extents: usize, more: usize) -> bool {
         extent::at(index + extents + i).hand_out(Kind::LargeBody, pool);
     }
     view::count_live(more as isize);
-    if arena.pool() == Pool::Default {
+    if arena.pool().is_tiered() {
         pressure::count_born_in_dram(more);
     }
     true

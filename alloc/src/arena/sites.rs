@@ -57,7 +57,7 @@ pub(crate) fn preset(site: &Site) {
     ALL.preset(site);
 }
 
-/// Calls `f` for every site that is known by now. None is before sites are kept apart.
+/// Calls `f` for every site that has allocated by now. None is known before sites are kept apart.
 pub(crate) fn for_each(f: &mut dyn FnMut(Site)) {
     ALL.for_each(f);
 }
@@ -68,15 +68,20 @@ struct Sites {
     only: [AtomicUsize; CLASSES],
     /// How many sites of each class have got a group.
     count: [AtomicU8; CLASSES],
-    /// Sites and their groups: the upper bits tell a site of a class ([`key_of`]), the lower eight are the group's number plus one; 0 = free.
+    /// Sites and their groups: the upper bits tell a site of a class ([`key_of`]), the lower four are the group's number plus one, and
+    /// [`SEEN`] says that it has allocated; 0 = free.
     table: [AtomicU64; SITES],
 }
 
 const SEVERAL: usize = usize::MAX;
 
+/// Of an entry of the table: the site has allocated in this run; those of an earlier run may never.
+const SEEN: u64 = 0x80;
+const GROUP: u64 = 0xf;
+
 /// What tells a site of a class from all others.
 fn key_of(site: usize, class: usize) -> u64 {
-    const { assert!(CLASSES <= 1 << 8) };
+    const { assert!(CLASSES <= 1 << 8 && Pool::GROUPS < GROUP as usize) };
     (site as u64) << 16 | (class as u64) << 8
 }
 
@@ -108,25 +113,28 @@ impl Sites {
         }
         // By order of arrival within the class.
         let next = || usize::from(self.count[class].fetch_add(1, Ordering::Relaxed)) % Pool::GROUPS;
-        Pool::group(self.enter(site, class, next))
+        Pool::group(self.enter(site, class, SEEN, next))
     }
 
-    /// The group of a site of `class`; that which `choose` answers if it has none.
-    fn enter(&self, site: usize, class: usize, choose: impl Fn() -> usize) -> usize {
+    /// The group of a site of `class`; that which `choose` answers if it has none. Notes `seen`.
+    fn enter(&self, site: usize, class: usize, seen: u64, choose: impl Fn() -> usize) -> usize {
         let key = key_of(site, class);
         let start = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
         for probe in 0..PROBES {
             let entry = &self.table[(start + probe) % SITES];
             let known = entry.load(Ordering::Relaxed);
             if known != 0 && known & !0xff == key {
-                return (known & 0xff) as usize - 1;
+                if known & seen != seen {
+                    entry.fetch_or(seen, Ordering::Relaxed);
+                }
+                return (known & GROUP) as usize - 1;
             }
             if known == 0 {
                 let group = choose();
-                let new = key | (group as u64 + 1);
+                let new = key | seen | (group as u64 + 1);
                 match entry.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => return group,
-                    Err(other) if other & !0xff == key => return (other & 0xff) as usize - 1,
+                    Err(other) if other & !0xff == key => return (other & GROUP) as usize - 1,
                     Err(_) => {}
                 }
             }
@@ -137,7 +145,7 @@ impl Sites {
 
     fn preset(&self, site: &Site) {
         let Some(group) = site.group.filter(|&group| group < Pool::GROUPS) else { return };
-        self.enter(site.address, site.class, || group);
+        self.enter(site.address, site.class, 0, || group);
         self.only[site.class].store(SEVERAL, Ordering::Relaxed);
         // Those that come later get others for as long as there are some.
         self.count[site.class].fetch_max(group as u8 + 1, Ordering::Relaxed);
@@ -152,9 +160,9 @@ impl Sites {
         }
         for entry in &self.table {
             let known = entry.load(Ordering::Relaxed);
-            if known != 0 {
+            if known & SEEN != 0 {
                 let (address, class) = ((known >> 16) as usize, (known >> 8 & 0xff) as usize);
-                f(Site { address, class, group: Some((known & 0xff) as usize - 1) });
+                f(Site { address, class, group: Some((known & GROUP) as usize - 1) });
             }
         }
     }
@@ -184,7 +192,7 @@ mod tests {
     #[test]
     fn a_site_gets_the_group_it_had_in_an_earlier_run() {
         let (all, class) = (Sites::new(), class_of(333));
-        for (address, group) in [(0x5000, 6), (0x6000, 2)] {
+        for (address, group) in [(0x5000, 6), (0x6000, 2), (0x6500, 3)] {
             all.preset(&Site { address, class, group: Some(group) });
         }
         assert_eq!(all.pool_for(0x5000, class), Pool::Group6);
@@ -193,7 +201,7 @@ mod tests {
         let mut sites = Vec::new();
         all.for_each(&mut |site| sites.push(site));
         let of_class: Vec<_> = sites.iter().filter(|s| s.class == class).collect();
-        assert_eq!(of_class.len(), 3);
+        assert_eq!(of_class.len(), 3, "not the one that has not allocated");
         assert!(of_class.contains(&&Site { address: 0x6000, class, group: Some(2) }));
         // What no run has had is nobody's.
         all.preset(&Site { address: 0x8000, class, group: Some(Pool::GROUPS) });

@@ -25,7 +25,8 @@ enum Value {
     Nodes(NodeMask),
     Watermarks(u8, u8),
     Switch(bool),
-    Path(FileName),
+    Path,
+    File(FileName),
 }
 
 /// Reads every `TERRACE_*` pair and ignores the rest. Calls `report` once for each that cannot be used as written; the
@@ -127,7 +128,7 @@ fn set(config: &mut Config, name: &str, value: Value) {
         ("TERRACE_HARDENED", Value::Switch(on)) => config.hardened = on,
         ("TERRACE_QUARANTINE", Value::Size(Amount::Bytes(bytes))) => config.quarantine_bytes = bytes,
         ("TERRACE_GUARD_SAMPLE", Value::Number(one_in)) => config.guard_sample = narrow(one_in),
-        ("TERRACE_PROFILE", Value::Path(file)) => config.profile = file,
+        ("TERRACE_PROFILE", Value::File(file)) => config.profile = file,
         // TERRACE_LIB is the command's. A test sets every variable, so no other pair gets here.
         _ => {}
     }
@@ -164,7 +165,8 @@ fn read(index: usize, text: &[u8]) -> Result<Value, Reason> {
         }
         Kind::Watermarks => watermarks(text),
         Kind::Switch => switch(text).map(Value::Switch).ok_or(Reason::NotA("on or off")),
-        Kind::Path => FileName::new(text).map(Value::Path).ok_or(out_of_range),
+        Kind::Path => Ok(Value::Path),
+        Kind::File => FileName::new(text).map(Value::File).ok_or(out_of_range),
     }
 }
 

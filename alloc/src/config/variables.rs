@@ -48,8 +48,10 @@ pub enum Kind {
     Watermarks,
     /// `1`/`on`/`yes`/`true` or `0`/`off`/`no`/`false`.
     Switch,
-    /// A file name.
+    /// A file name. Read by the `terrace` command, not by the library.
     Path,
+    /// A file name that the library keeps.
+    File,
 }
 
 impl Kind {
@@ -62,7 +64,7 @@ impl Kind {
             Kind::Nodes => "node list",
             Kind::Watermarks => "percent,percent",
             Kind::Switch => "switch",
-            Kind::Path => "path",
+            Kind::Path | Kind::File => "path",
         }
     }
 }
@@ -86,7 +88,8 @@ impl fmt::Display for Kind {
             Kind::Nodes => f.write_str("nodes 0 to 1023, as 1 or 1,3 or 1-3"),
             Kind::Watermarks => f.write_str("high,low: 1 to 100, low below high"),
             Kind::Switch => f.write_str("on or off (1/0, yes/no, true/false)"),
-            Kind::Path => write!(f, "a file name of at most {} bytes", FileName::LONGEST),
+            Kind::Path => f.write_str("a file name"),
+            Kind::File => write!(f, "a file name of at most {} bytes", FileName::LONGEST),
         }
     }
 }
@@ -237,7 +240,7 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "TERRACE_PROFILE",
-        kind: Kind::Path,
+        kind: Kind::File,
         default: "",
         meaning: "A file that keeps what was learnt about the heap's pages, so that the next run of the same program begins with it \
                   (`docs/tiering.md`). Read when the control thread starts, written after 10, 20, 40, 80 s and then every 160 s, \

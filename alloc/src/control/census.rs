@@ -6,7 +6,7 @@
 
 use super::system::System;
 use crate::heat::duty::{Duty, Haste};
-use crate::heat::map::{HeatMap, PAGES, Place};
+use crate::heat::map::{Extent, HeatMap, PAGES, Place};
 use crate::sys::numa::NodeMask;
 
 /// Share of a core that asking may take over time, beside the tracker's own.
@@ -49,17 +49,24 @@ impl Census {
         let most = if growing { MOST_HURRY } else { MOST };
         let mut asked = 0;
         let mut left = false;
-        for i in 0..map.extents().len() {
-            let e = &map.extents()[i];
-            let due =
-                e.asked == 0 || (e.absent > 0 && (growing || now.saturating_sub(e.asked) > ABSENT_PERIOD));
-            if due {
-                if asked == most {
-                    left = true;
-                    break;
+        // First what was never asked: else many extents with absent pages would hide the growth behind them.
+        let is_new = |e: &Extent| e.asked == 0;
+        let is_incomplete = |e: &Extent| {
+            !is_new(e)
+                && e.absent > 0
+                && (growing || now.saturating_sub(e.asked) > ABSENT_PERIOD)
+                && e.asked < now
+        };
+        for due in [&is_new as &dyn Fn(&Extent) -> bool, &is_incomplete] {
+            for i in 0..map.extents().len() {
+                if due(&map.extents()[i]) {
+                    if asked == most {
+                        left = true;
+                        break;
+                    }
+                    self.ask(map, i, system, device);
+                    asked += 1;
                 }
-                self.ask(map, i, system, device);
-                asked += 1;
             }
         }
         if !growing && now >= self.rotate_at && !map.extents().is_empty() {

@@ -10,10 +10,11 @@ use super::sites;
 use super::system::System;
 use super::tick::Plane;
 use crate::config::Config;
-use crate::heat::profile::Profile;
+use crate::heat::clock::now_ns;
+use crate::heat::profile::{Profile, TITLE};
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -24,9 +25,14 @@ const S: u64 = 1_000_000_000;
 const FIRST: u64 = 10 * S;
 const LONGEST: u64 = 160 * S;
 
+/// Most bytes of a profile: that of a heap of 4 TiB.
+const MOST: u64 = 1 << 30;
+
 /// The keeper of one file.
 pub(super) struct Keeper {
     path: PathBuf,
+    /// How it begins.
+    head: String,
     pause: u64,
     due: u64,
 }
@@ -68,7 +74,8 @@ impl Keeper {
             ));
         }
         sites::recall(&profile.sites);
-        Some((Keeper { path, pause: FIRST, due: system.now() + FIRST }, profile))
+        let head = profile.head();
+        Some((Keeper { path, head, pause: FIRST, due: system.now() + FIRST }, profile))
     }
 
     /// Writes the file if it is time and enough is known; whether it can still be kept.
@@ -79,35 +86,65 @@ impl Keeper {
         self.due = system.now() + self.pause;
         self.pause = (2 * self.pause).min(LONGEST);
         let Some(text) = plane.next_profile(sites::take_stock) else { return true };
-        let written = replace(&self.path, &text);
+        // Another program may have begun when there was no file, too.
+        let written = self.is_ours().and_then(|ours| match ours {
+            true => replace(&self.path, &text),
+            false => Err(io::Error::other("another program's by now")),
+        });
         if let Err(e) = &written {
             system.say(&format!("profile {}: {e}: not kept", self.path.display()));
         }
         written.is_ok()
     }
+
+    /// Whether the file is this program's, or nobody's.
+    fn is_ours(&self) -> io::Result<bool> {
+        let Some(file) = open(&self.path)? else { return Ok(true) };
+        let mut head = Vec::new();
+        file.take(self.head.len() as u64).read_to_end(&mut head)?;
+        Ok(head == self.head.as_bytes())
+    }
+}
+
+/// The file at `path`, to read; `None` if there is none, or nothing in it yet.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    // Without waiting for who may write to a pipe.
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    Ok((metadata.len() > 0).then_some(file))
 }
 
 /// What the file at `path` holds; nothing, if there is none.
 fn read(path: &Path, program: &str) -> Result<Profile, String> {
-    let text = match fs::read(path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "not a profile of Terrace")?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Ok(Profile::new(program));
-        }
-        Err(e) => return Err(e.to_string()),
-    };
-    Profile::parse(&text).map_err(|line| format!("line {line} is not one of a profile of Terrace"))
+    let plain = |e: io::Error| e.to_string();
+    let Some(file) = open(path).map_err(plain)? else { return Ok(Profile::new(program)) };
+    let bad = |line: usize| format!("line {line} is not one of a profile of Terrace");
+    let mut text = String::new();
+    let mut file = file.take(TITLE.len() as u64);
+    file.read_to_string(&mut text).map_err(|_| bad(1))?;
+    if text != TITLE {
+        return Err(bad(1));
+    }
+    file.set_limit(MOST);
+    file.read_to_string(&mut text).map_err(plain)?;
+    Profile::parse(&text).map_err(bad)
 }
 
 /// Has `path` hold `text`, or, if that fails, what it held.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
+    // Others may share the directory, and, in a container, our number.
+    beside.push(format!(".{}-{:x}", std::process::id(), now_ns()));
     let beside = PathBuf::from(beside);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    // Of an earlier process with our number, that died in the middle.
-    drop(fs::remove_file(&beside));
     let mut file = options.open(&beside)?;
     let replaced = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, path));
     replaced.inspect_err(|_| drop(fs::remove_file(&beside)))
@@ -145,6 +182,24 @@ mod tests {
         fs::write(&path, "terrace profile 1\nprogram q\n").unwrap();
         assert!(read(&path, "p").is_ok_and(|profile| profile.program == "q"));
         assert!(read(&directory, "p").is_err());
+        assert!(read(Path::new("/dev/zero"), "p").is_err());
+        fs::write(&path, "").unwrap();
+        assert!(read(&path, "p").is_ok_and(|profile| profile.program == "p"));
+    }
+
+    #[test]
+    fn a_file_that_another_program_has_begun_meanwhile_is_its_own() {
+        let directory = std::env::temp_dir().join(format!("terrace-keeper-two-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("profile");
+        let keeper = Keeper { path: path.clone(), head: Profile::new("p").head(), pause: 0, due: 0 };
+        assert!(keeper.is_ours().unwrap());
+        for (text, ours) in
+            [("terrace profile 1\nprogram p\n", true), ("terrace profile 1\nprogram pp\n", false)]
+        {
+            fs::write(&path, text).unwrap();
+            assert_eq!(keeper.is_ours().unwrap(), ours);
+        }
         fs::remove_dir_all(&directory).unwrap();
     }
 }

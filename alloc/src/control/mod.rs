@@ -100,6 +100,8 @@ pub fn start_if_needed() {
     let errno = unsafe { *libc::__errno_location() };
     if !with_signals_blocked(spawn) {
         STATE.store(NEVER, Ordering::Relaxed);
+        // Nobody will ever say that there is room again.
+        arena::pressure::set_dram_room(None);
         if config::get().verbose {
             crate::sys::proc::say(format_args!(
                 "no thread to be had: memory stays where it was first touched"

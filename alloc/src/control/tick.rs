@@ -9,7 +9,7 @@ use super::stats::{StatsSnapshot, TierStats, mode_code};
 use super::system::System;
 use crate::arena::{self, ArenaView, EXTENT_BYTES, Pool};
 use crate::config::{Config, Mode};
-use crate::heat::map::{HeatMap, PAGE_BYTES};
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES};
 use crate::heat::profile::{Profile, Site};
 use crate::heat::tracker::{Look, Polled, Rejected, Tracker};
 use crate::mover::batch::Mover;
@@ -316,7 +316,7 @@ impl Plane {
         let migrates = mode::migrates(self.mode);
         let step = if migrates { growth } else { 0 };
         system.press(needs.dram_full || after.dram + step > after.dram_budget, needs.device_full);
-        arena::pressure::set_dram_room((!migrates).then(|| self.dram_room(&after, now)));
+        arena::pressure::set_dram_room((!migrates).then(|| self.dram_room(system, &after, now)));
         arena::pressure::set_tight(migrates && after.dram + after.device > after.low);
         // What is born before cannot be told apart any more.
         let soon = migrates && after.dram + after.device > after.dram_budget / 2;
@@ -332,11 +332,22 @@ impl Plane {
         after
     }
 
-    /// How many more extents fit in the DRAM budget, with those wholly touched that were handed out just now.
-    fn dram_room(&self, level: &Level, now: u64) -> usize {
-        let young = self.map.extents().iter().filter(|e| now < e.born + TO_COME);
-        let to_come: u64 = young.map(|e| u64::from(e.absent) * PAGE_BYTES as u64).sum();
-        (level.dram_budget.saturating_sub(level.dram + to_come) / EXTENT_BYTES as u64) as usize
+    /// How many more extents fit in the DRAM budget, with those wholly touched that were handed out there just now, or never asked about.
+    fn dram_room(&self, system: &dyn System, level: &Level, now: u64) -> usize {
+        let mut elsewhere = Vec::new();
+        system.arenas(&mut |a| {
+            if matches!(a.pool, Pool::Device | Pool::DeviceStrict) {
+                elsewhere.push(a.base..a.base + a.bytes);
+            }
+        });
+        let to_come = |e: &&Extent| {
+            (e.asked == 0 || now < e.born + TO_COME)
+                && !elsewhere.iter().any(|arena| arena.contains(&e.view.base))
+        };
+        let extents = self.map.extents().iter().map(AsRef::as_ref).filter(to_come);
+        let pages: u64 = extents.map(|e| PAGES as u64 - u64::from(e.dram) - u64::from(e.device)).sum();
+        let taken = level.dram + pages * PAGE_BYTES as u64;
+        (level.dram_budget.saturating_sub(taken) / EXTENT_BYTES as u64) as usize
     }
 
     fn after_moves(&mut self, system: &dyn System, done: &act::Done, now: u64) {

@@ -11,6 +11,7 @@
 //! pages LIVE IN-DRAM
 //! site GROUP BLOCK-BYTES PAGES IN-DRAM HZ SHARERS OFFSET FILE     one a line; GROUP is - for the only site of a size
 //! extent POOL.NUMBER SLICES RATES                                 slices in use, in hexadecimal; a character a page
+//! later POOL.NUMBER SLICES RATES                                  the same, of an earlier run that went further than the last
 //! ```
 //!
 //! Invariant: a slice is recalled once, when it first comes into use. What follows there in the same run is other data.
@@ -18,11 +19,12 @@
 use super::map::{HeatMap, PAGES, Place, SLICE_PAGES};
 use super::rate::{Estimate, OCTAVE, ONE_HZ, hz_of_code};
 use crate::arena::parts_of_birth;
+use crate::class::FINE_MAX;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The first line of the text; the number changes with the format.
-const TITLE: &str = "terrace profile 1";
+pub const TITLE: &str = "terrace profile 1";
 
 /// A rate is one character: half octaves from 2⁻¹⁶ Hz, `0`, to above 2²² Hz, `~`; [`UNKNOWN`] where nothing is known.
 const LEAST: i32 = ONE_HZ - 16 * OCTAVE;
@@ -38,6 +40,8 @@ struct Memory {
     left: u32,
     /// As in the text.
     rates: [u8; PAGES],
+    /// Whether the last run did not come to it.
+    later: bool,
 }
 
 /// An allocation site and what lies in the blocks it has allocated.
@@ -107,13 +111,19 @@ impl Profile {
                 self.pages = (live.parse().ok()?, dram.parse().ok()?);
             }
             "site" => self.sites.push(site(rest)?),
-            "extent" => {
-                let (key, memory) = extent(rest)?;
+            "extent" | "later" => {
+                let (key, memory) = extent(rest, kind == "later")?;
                 self.extents.insert(key, memory);
             }
             _ => return None,
         }
         Some(())
+    }
+
+    /// How the text of this program's profiles begins.
+    #[must_use]
+    pub fn head(&self) -> String {
+        format!("{TITLE}\nprogram {}\n", self.program)
     }
 
     /// How many extents are remembered and not wholly recalled.
@@ -122,9 +132,10 @@ impl Profile {
         self.extents.len()
     }
 
-    /// The rates of all pages of which something was known, in accesses a second.
+    /// The rates of all pages of the last run of which something was known, in accesses a second.
     pub fn rates(&self) -> impl Iterator<Item = f64> {
-        self.extents.values().flat_map(|memory| memory.rates).filter_map(rate_of).map(hz_of_code)
+        let last = self.extents.values().filter(|memory| !memory.later);
+        last.flat_map(|memory| memory.rates).filter_map(rate_of).map(hz_of_code)
     }
 
     /// Gives pages that have come into use the estimates they had.
@@ -160,24 +171,24 @@ impl Profile {
         for extent in extents {
             let key = parts_of_birth(extent.view.birth);
             newest.insert(key.0, key.1);
-            let pages = extent.pages.iter().enumerate();
-            let rates = pages.map(|(i, page)| extent.is_live(i).then_some(page)).map(|page| {
-                live += u64::from(page.is_some());
-                let page = page?;
-                dram += u64::from(page.place == Place::Dram);
-                known += u64::from(!page.heat.is_blank());
-                (!page.heat.is_blank()).then_some(page.heat.rate)
+            let rates = extent.pages.iter().enumerate().map(|(i, page)| {
+                let is_there = extent.is_live(i) && matches!(page.place, Place::Dram | Place::Device);
+                let is_known = is_there && !page.heat.is_blank() && !page.heat.is_guess();
+                live += u64::from(is_there);
+                dram += u64::from(is_there && page.place == Place::Dram);
+                known += u64::from(is_known);
+                is_known.then_some(page.heat.rate)
             });
-            write_extent(&mut lines, key, extent.view.live, rates.map(char_of));
+            write_extent(&mut lines, "extent", key, extent.view.live, rates.map(char_of));
         }
         if known == 0 || known * 2 < live {
             return None;
         }
         let to_come = |key: &(u8, u32)| newest.get(&key.0).is_none_or(|newest| key.1 > *newest);
         for (key, memory) in self.extents.iter().filter(|(key, _)| to_come(key)) {
-            write_extent(&mut lines, *key, memory.left, memory.rates.into_iter());
+            write_extent(&mut lines, "later", *key, memory.left, memory.rates.into_iter());
         }
-        let mut text = format!("{TITLE}\nprogram {}\npages {live} {dram}\n", self.program);
+        let mut text = format!("{}pages {live} {dram}\n", self.head());
         sites.iter().for_each(|site| write_site(&mut text, site));
         Some(text + &lines)
     }
@@ -198,7 +209,7 @@ fn site(text: &str) -> Option<Site> {
     };
     Some(Site {
         group,
-        bytes: word()?.parse().ok()?,
+        bytes: word()?.parse().ok().filter(|bytes| (1..=FINE_MAX).contains(bytes))?,
         pages: word()?.parse().ok()?,
         dram: word()?.parse().ok()?,
         hz: word()?.parse().ok()?,
@@ -208,20 +219,20 @@ fn site(text: &str) -> Option<Site> {
     })
 }
 
-fn write_extent(text: &mut String, key: (u8, u32), live: u32, rates: impl Iterator<Item = u8>) {
-    let _ = write!(text, "extent {}.{} {live:x} ", key.0, key.1);
+fn write_extent(text: &mut String, kind: &str, key: (u8, u32), live: u32, rates: impl Iterator<Item = u8>) {
+    let _ = write!(text, "{kind} {}.{} {live:x} ", key.0, key.1);
     text.extend(rates.map(char::from));
     text.push('\n');
 }
 
-fn extent(text: &str) -> Option<((u8, u32), Memory)> {
+fn extent(text: &str, later: bool) -> Option<((u8, u32), Memory)> {
     let mut words = text.split(' ');
     let (pool, number) = words.next()?.split_once('.')?;
     let key = (pool.parse().ok()?, number.parse().ok()?);
     let left = u32::from_str_radix(words.next()?, 16).ok()?;
     let rates: [u8; PAGES] = words.next()?.as_bytes().try_into().ok()?;
     let is_rate = |&c: &u8| c == UNKNOWN || (FIRST..=LAST).contains(&c);
-    (words.next().is_none() && rates.iter().all(is_rate)).then_some((key, Memory { left, rates }))
+    (words.next().is_none() && rates.iter().all(is_rate)).then_some((key, Memory { left, rates, later }))
 }
 
 fn char_of(rate: Option<u16>) -> u8 {
@@ -258,6 +269,7 @@ mod tests {
         for (e, extent) in map.extents_mut().iter_mut().enumerate() {
             for (i, page) in extent.pages.iter_mut().enumerate() {
                 page.heat = Estimate::known(code_of_hz(2f64.powi((e * 7 + i) as i32 % 30 - 12)), true);
+                page.place = Place::Device;
             }
         }
         map
@@ -304,13 +316,17 @@ mod tests {
         let mut earlier = Profile::parse(&text_of(&known())).unwrap();
         let mut map = map_of(&[(4, u32::MAX)]);
         assert!(earlier.next(&map, &[]).is_none(), "nothing is known of what is there");
-        let mut page = Page::default();
-        page.heat = Estimate::known(ONE_HZ as u16, true);
+        let (mut page, mut guess) = (Page::default(), Page::default());
+        (page.heat, page.place) = (Estimate::known(ONE_HZ as u16, true), Place::Dram);
+        (guess.heat, guess.place) = (Estimate::expected(ONE_HZ as u16), Place::Device);
+        map.extents_mut()[0].pages[..400].fill(guess);
+        assert!(earlier.next(&map, &[]).is_none(), "guesses are no knowledge");
         map.extents_mut()[0].pages[..300].fill(page);
         earlier.recall(&mut map);
         let text = earlier.next(&map, &[]).unwrap();
-        let keys: Vec<_> = text.lines().skip(3).map(|line| line.split(' ').nth(1).unwrap()).collect();
-        assert_eq!(keys, ["0.4", "0.5"]);
+        let keys: Vec<_> = text.lines().skip(2).map(|line| &line[..9]).collect();
+        assert_eq!(keys, ["pages 400", "extent 0.", "later 0.5"]);
+        assert_eq!(Profile::parse(&text).unwrap().rates().count(), 300, "of what this run had");
     }
 
     #[test]
@@ -338,9 +354,15 @@ mod tests {
         assert_eq!(refused(""), Some(1));
         assert_eq!(refused("terrace profile 2\nprogram p\n"), Some(1));
         assert_eq!(refused("terrace profile 1\n"), Some(2));
-        for bad in
-            ["extent 0.7 1 000", "extent x 1 .", "extents", "", "extent 0.7 g .", "site 1 2 3", "pages 1"]
-        {
+        for bad in [
+            "extent 0.7 1 000",
+            "extent x 1 .",
+            "extents",
+            "",
+            "site 0 1025 0 0 0 0 0 /bin/p",
+            "site 1 2 3",
+            "pages 1",
+        ] {
             assert_eq!(refused(&format!("{good}{bad}\n")), Some(6), "{bad}");
         }
         assert_eq!(refused(&good[..good.len() - 20]), Some(5), "cut short");

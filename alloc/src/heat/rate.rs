@@ -65,6 +65,11 @@ impl Estimate {
         self.rate == 0
     }
 
+    /// Whether it is no more than a guess: what neighbours or others of its kind are like.
+    pub fn is_guess(&self) -> bool {
+        self.seen() == 0 && i32::from(self.doubt) >= IGNORANT * FINE
+    }
+
     /// Answers since the habits of the program last changed, as far as the counter goes: 15.
     pub fn seen(&self) -> u8 {
         self.trail >> 4

@@ -5,7 +5,7 @@
 //! ```text
 //!   wanted --move_pages--> Moved
 //!      |                   Busy, Again, Other  --> back-off 0.5 s, doubling to 64 s --> wanted
-//!      |                   Shared              --> all moves wait 1 s, and again while most are; for 30 s only pages mapped once are tried
+//!      |                   Shared              --> all moves wait 1 s; for 30 s only pages mapped once are tried, the others backed off from
 //!      |                   NoMemory            --> the caller lowers the node's budget
 //!      |                   Absent, but pagemap says present --touch--> once more (a NUMA hint hides it on Linux 6.1)
 //!      `-- statuses the kernel left untouched --> asked for their node --> Moved or Again
@@ -131,20 +131,16 @@ impl Mover {
     ) -> Result<(), Stop> {
         debug_assert!(pages.len() <= BATCH);
         let careful = now < self.shared_until;
-        let mut shared = 0;
         let mut tried = std::mem::take(&mut self.tried);
         tried.clear();
         for &page in pages {
             if careful && kernel.pagemap(page).is_some_and(|w| w & PAGEMAP_EXCLUSIVE == 0) {
+                // Not at every tick: asking is a system call, and others wait behind it.
+                self.back_off.failed(page, now);
                 each(page, Outcome::Shared);
-                shared += 1;
             } else {
                 tried.push(page);
             }
-        }
-        if shared * 4 > pages.len() * 3 {
-            // Asking is a system call a page.
-            self.paused_until = now + SHARED_PAUSE;
         }
         let result = self.run_tried(kernel, &tried, target, now, each);
         self.tried = tried;

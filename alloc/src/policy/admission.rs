@@ -153,6 +153,13 @@ mod tests {
     }
 
     #[test]
+    fn a_new_page_is_not_demoted_unless_something_is_known_of_it() {
+        assert!(!check(|p| p.heat = Estimate::default(), S, false).0);
+        assert!(check(|p| p.heat = Estimate::default(), 31 * S, false).0);
+        assert!(check(|p| p.heat = Estimate::expected(20_000), S, false).0);
+    }
+
+    #[test]
     fn a_page_nobody_saw_at_work_is_not_promoted() {
         assert!(!check(|p| p.heat = Estimate::default(), S, false).1);
         assert!(!check(|p| p.heat = Estimate::known(30_000, false), S, false).1);

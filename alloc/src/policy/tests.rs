@@ -145,3 +145,21 @@ fn evicted_pages_are_not_promoted_in_the_same_plan() {
     assert_eq!(evicted.len(), 60);
     assert!(plan.promote.iter().all(|c| !evicted.contains(&c.page)));
 }
+
+#[test]
+fn a_page_demoted_by_mistake_need_not_be_hotter_than_half_of_dram() {
+    // More than half of DRAM is as hot as what was demoted a moment ago; the rest is cold.
+    let mut map = map_of(&[Pool::Default, Pool::Default], |e, i| match e {
+        0 => (Place::Dram, if i < 200 { -6 } else { 5 }),
+        _ => (Place::Device, if i < 100 { 5 } else { -6 }),
+    });
+    let now = rules(&|_| false).now;
+    map.extents_mut()[1].pages.iter_mut().for_each(|p| p.note_move(Place::Device, Moved::Down, now));
+    let mut planner = Planner::default();
+    let promoted = |planner: &mut Planner| {
+        planner.plan(&map, &needs(0, 0, 0, true), &rules(&|_| false), 1000).promote.len()
+    };
+    // What is typical of DRAM is known from the second plan on.
+    promoted(&mut planner);
+    assert_eq!(promoted(&mut planner), 100);
+}

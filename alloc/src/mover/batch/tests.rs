@@ -133,6 +133,9 @@ fn after_a_fork_only_pages_mapped_once_are_tried() {
     fake.refuse = (0..6).map(|i| (i * PAGE_BYTES, libc::EIO)).collect();
     let got = run(&mut mover, &mut fake, 8, SHARED_PAUSE).unwrap();
     assert!((0..6).all(|i| got[&i] == Outcome::Shared));
+    // Those wait, and no others.
+    let blocked = |i: usize| mover.blocked(i * PAGE_BYTES, SHARED_PAUSE + 1);
+    assert!(mover.ready(SHARED_PAUSE + 1) && (0..8).all(|i| blocked(i) == (i < 6)));
     // When the child is gone all of them move.
     fake.shared.clear();
     fake.refuse.clear();
