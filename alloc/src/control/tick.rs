@@ -9,7 +9,7 @@ use super::stats::{StatsSnapshot, TierStats, mode_code};
 use super::system::System;
 use crate::arena::{self, ArenaView, EXTENT_BYTES, Pool};
 use crate::config::{Config, Mode};
-use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES};
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, SLICE_PAGES};
 use crate::heat::profile::{Profile, Site};
 use crate::heat::tracker::{Look, Polled, Rejected, Tracker};
 use crate::mover::batch::Mover;
@@ -332,7 +332,8 @@ impl Plane {
         after
     }
 
-    /// How many more extents fit in the DRAM budget, with those wholly touched that were handed out there just now, or never asked about.
+    /// How many more extents fit in the DRAM budget, once all that is in use is touched of those that were handed out there just now, or never
+    /// asked about.
     fn dram_room(&self, system: &dyn System, level: &Level, now: u64) -> usize {
         let mut elsewhere = Vec::new();
         system.arenas(&mut |a| {
@@ -345,7 +346,10 @@ impl Plane {
                 && !elsewhere.iter().any(|arena| arena.contains(&e.view.base))
         };
         let extents = self.map.extents().iter().map(AsRef::as_ref).filter(to_come);
-        let pages: u64 = extents.map(|e| PAGES as u64 - u64::from(e.dram) - u64::from(e.device)).sum();
+        let absent = |e: &Extent| {
+            (e.view.live.count_ones() * SLICE_PAGES as u32).saturating_sub(u32::from(e.dram + e.device))
+        };
+        let pages: u64 = extents.map(|e| u64::from(absent(e))).sum();
         let taken = level.dram + pages * PAGE_BYTES as u64;
         (level.dram_budget.saturating_sub(taken) / EXTENT_BYTES as u64) as usize
     }
