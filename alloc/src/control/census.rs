@@ -13,7 +13,7 @@ use crate::sys::numa::NodeMask;
 const SHARE: f64 = 0.03;
 /// Extents asked in one tick at most: 32 MiB of heap, some milliseconds.
 const MOST: usize = 16;
-/// The same while the process grows or DRAM may be beyond its budget.
+/// The same while the process grows, and of extents that are new or have given pages back.
 const MOST_HURRY: usize = 128;
 /// An extent with absent pages is asked again after this long even if the process does not seem to grow.
 const ABSENT_PERIOD: u64 = 5_000_000_000;
@@ -46,10 +46,10 @@ impl Census {
         growing: bool,
     ) -> bool {
         let now = system.now();
-        let most = if growing { MOST_HURRY } else { MOST };
         let mut asked = 0;
         let mut left = false;
-        // First what was never asked: else many extents with absent pages would hide the growth behind them.
+        // First what is new or has given pages back: else many extents with absent pages would hide the growth behind them, and what a
+        // program frees at once would count for seconds.
         let is_new = |e: &Extent| e.asked == 0;
         let is_incomplete = |e: &Extent| {
             !is_new(e)
@@ -57,10 +57,11 @@ impl Census {
                 && (growing || now.saturating_sub(e.asked) > ABSENT_PERIOD)
                 && e.asked < now
         };
-        for due in [&is_new as &dyn Fn(&Extent) -> bool, &is_incomplete] {
+        let others = if growing { MOST_HURRY } else { MOST };
+        for (due, most) in [(&is_new as &dyn Fn(&Extent) -> bool, MOST_HURRY), (&is_incomplete, others)] {
             for i in 0..map.extents().len() {
                 if due(&map.extents()[i]) {
-                    if asked == most {
+                    if asked >= most {
                         left = true;
                         break;
                     }
