@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use terrace::heat::map::PAGE_BYTES;
 use terrace::heat::profile::{Profile, Site};
 
 use crate::fail::Fail;
 use crate::table::{Table, bytes};
 use names::Names;
 
-const PAGE: u64 = 4096;
+const PAGE: u64 = PAGE_BYTES as u64;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -67,8 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Fail> {
     let cannot =
         |why: &dyn std::fmt::Display| Fail::cannot(format_args!("{}: {why}", args.profile.display()));
     let text = fs::read_to_string(&args.profile).map_err(|e| cannot(&e))?;
-    let profile = Profile::parse(&text)
-        .map_err(|line| cannot(&format_args!("line {line} is not one of a profile of Terrace")))?;
+    let profile = Profile::parse(&text).map_err(|line| cannot(&line))?;
     let report = Report {
         bytes: profile.pages.0 * PAGE,
         dram_bytes: profile.pages.1 * PAGE,

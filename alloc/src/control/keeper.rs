@@ -11,7 +11,7 @@ use super::system::System;
 use super::tick::Plane;
 use crate::config::Config;
 use crate::heat::clock::now_ns;
-use crate::heat::profile::{Profile, TITLE};
+use crate::heat::profile::{BadLine, Profile, TITLE};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -125,12 +125,12 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 fn read(path: &Path, program: &str) -> Result<Profile, String> {
     let plain = |e: io::Error| e.to_string();
     let Some(file) = open(path).map_err(plain)? else { return Ok(Profile::new(program)) };
-    let bad = |line: usize| format!("line {line} is not one of a profile of Terrace");
+    let bad = |line: BadLine| line.to_string();
     let mut text = String::new();
     let mut file = file.take(TITLE.len() as u64);
-    file.read_to_string(&mut text).map_err(|_| bad(1))?;
+    file.read_to_string(&mut text).map_err(|_| bad(BadLine(1)))?;
     if text != TITLE {
-        return Err(bad(1));
+        return Err(bad(BadLine(1)));
     }
     file.set_limit(MOST);
     file.read_to_string(&mut text).map_err(plain)?;

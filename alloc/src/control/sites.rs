@@ -22,10 +22,10 @@ struct Stock {
 
 impl Stock {
     fn add(&mut self, extent: &Extent, i: usize) {
-        let page = &extent.pages[i];
-        if !matches!(page.place, Place::Dram | Place::Device) {
+        if !extent.is_there(i) {
             return;
         }
+        let page = &extent.pages[i];
         self.pages += 1;
         self.dram += u64::from(page.place == Place::Dram);
         if !page.heat.is_blank() {

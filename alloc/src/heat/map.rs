@@ -157,6 +157,11 @@ impl Extent {
         self.present > 0 && (self.touched == 0 || self.touched >= self.present)
     }
 
+    /// Whether page `i` lies in a live slice and was in memory when last asked about.
+    pub fn is_there(&self, i: usize) -> bool {
+        self.is_live(i) && matches!(self.pages[i].place, Place::Dram | Place::Device)
+    }
+
     /// Address of page `i`.
     pub fn address(&self, i: usize) -> usize {
         self.view.base + i * PAGE_BYTES

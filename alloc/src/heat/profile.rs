@@ -21,7 +21,7 @@ use super::rate::{Estimate, OCTAVE, ONE_HZ, hz_of_code};
 use crate::arena::parts_of_birth;
 use crate::class::FINE_MAX;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// The first line of the text; the number changes with the format.
 pub const TITLE: &str = "terrace profile 1";
@@ -65,6 +65,16 @@ pub struct Site {
     pub file: String,
 }
 
+/// A line, counted from 1, that is not one of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadLine(pub usize);
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} is not one of a profile of Terrace", self.0)
+    }
+}
+
 /// A run of a program: what was learnt in it, less what has been recalled.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
@@ -85,20 +95,20 @@ impl Profile {
         Profile { program: program.to_owned(), ..Profile::default() }
     }
 
-    /// Reads what [`write`] wrote.
+    /// Reads what [`Profile::next`] wrote.
     ///
     /// # Errors
-    /// The number, from 1, of the first line that is not one of a profile.
-    pub fn parse(text: &str) -> Result<Profile, usize> {
+    /// The first line that is not one of a profile.
+    pub fn parse(text: &str) -> Result<Profile, BadLine> {
         let mut profile = Profile::default();
-        let mut lines = text.lines().zip(1usize..);
+        let mut lines = text.lines().zip(1..);
         if lines.next().is_none_or(|(line, _)| line != TITLE) {
-            return Err(1);
+            return Err(BadLine(1));
         }
         profile.program =
-            lines.next().and_then(|(line, _)| line.strip_prefix("program ")).ok_or(2_usize)?.to_owned();
+            lines.next().and_then(|(line, _)| line.strip_prefix("program ")).ok_or(BadLine(2))?.to_owned();
         for (line, number) in lines {
-            profile.take(line).ok_or(number)?;
+            profile.take(line).ok_or(BadLine(number))?;
         }
         Ok(profile)
     }
@@ -172,7 +182,7 @@ impl Profile {
             let key = parts_of_birth(extent.view.birth);
             newest.insert(key.0, key.1);
             let rates = extent.pages.iter().enumerate().map(|(i, page)| {
-                let is_there = extent.is_live(i) && matches!(page.place, Place::Dram | Place::Device);
+                let is_there = extent.is_there(i);
                 let is_known = is_there && !page.heat.is_blank() && !page.heat.is_guess();
                 live += u64::from(is_there);
                 dram += u64::from(is_there && page.place == Place::Dram);
@@ -349,7 +359,7 @@ mod tests {
     #[test]
     fn a_text_that_is_not_ours_is_refused_by_its_line() {
         let good = text_of(&known());
-        let refused = |text: &str| Profile::parse(text).err();
+        let refused = |text: &str| Profile::parse(text).err().map(|BadLine(line)| line);
         assert_eq!(refused(&good), None);
         assert_eq!(refused(""), Some(1));
         assert_eq!(refused("terrace profile 2\nprogram p\n"), Some(1));

@@ -6,7 +6,7 @@
 //! used as its others are.
 
 use crate::arena::Pool;
-use crate::heat::map::{HeatMap, PAGES, Place};
+use crate::heat::map::{HeatMap, PAGES};
 use crate::heat::rate::OCTAVE;
 
 const S: u64 = 1_000_000_000;
@@ -88,14 +88,12 @@ impl Groups {
         let (mut sums, mut counts, mut all) = ([0u64; Pool::COUNT], [0u64; Pool::COUNT], 0);
         for extent in map.extents() {
             let pool = extent.view.pool as usize;
-            for i in (0..PAGES).filter(|&i| extent.is_live(i)) {
-                let page = &extent.pages[i];
-                if matches!(page.place, Place::Dram | Place::Device) {
-                    all += 1;
-                    if page.heat.seen() > 0 {
-                        sums[pool] += u64::from(page.heat.rate);
-                        counts[pool] += 1;
-                    }
+            for i in (0..PAGES).filter(|&i| extent.is_there(i)) {
+                let heat = extent.pages[i].heat;
+                all += 1;
+                if heat.seen() > 0 {
+                    sums[pool] += u64::from(heat.rate);
+                    counts[pool] += 1;
                 }
             }
         }
@@ -118,6 +116,7 @@ impl Groups {
 mod tests {
     use super::*;
     use crate::arena::ExtentView;
+    use crate::heat::map::Place;
     use crate::heat::rate::{Estimate, ONE_HZ};
 
     /// A map of one extent a pool, all its pages used 2^`octave` times a second; `None` = never looked at.

@@ -72,21 +72,15 @@ const REHEARSE: &str = "TERRACE_BENCH_REHEARSE";
 pub fn run(task: &Task, record: &Record) -> io::Result<()> {
     set_huge_pages_aside()?;
     for load in &task.workloads {
+        let unseen = Record::new(Box::new(io::sink()));
         let profile = env::var_os(REHEARSE).map(|_| format!("/tmp/{}.profile", load.name));
-        let trial = Trial { task, load, record, profile, nodes: Nodes::here() };
+        let trial = |record| Trial { task, load, record, profile: profile.as_deref(), nodes: Nodes::here() };
         // Drops page cache and holds what DRAM has beyond the budget, whoever contends.
         let _hog = Hog::start(load.budget_mib)?;
-        if trial.profile.is_some() {
-            let unseen = Record::new(Box::new(io::sink()));
-            let rehearsal =
-                Trial { record: &unseen, profile: trial.profile.clone(), nodes: Nodes::here(), ..trial };
-            rehearsal.script("setup")?;
-            rehearsal.run()?;
-            rehearsal.script("teardown")?;
+        if profile.is_some() {
+            trial(&unseen).whole()?;
         }
-        trial.script("setup")?;
-        trial.run()?;
-        let counters = trial.script("teardown")?;
+        let counters = trial(record).whole()?;
         let mut line = record.line("kernel").text("workload", &load.name);
         for (key, value) in counters.lines().filter_map(|l| l.split_once('=')) {
             if let Ok(value) = value.trim().parse::<f64>() {
@@ -115,7 +109,7 @@ struct Trial<'a> {
     load: &'a Load,
     record: &'a Record,
     /// The file for what is learnt.
-    profile: Option<String>,
+    profile: Option<&'a str>,
     nodes: Nodes,
 }
 
@@ -135,6 +129,13 @@ impl Trial<'_> {
             return Err(io::Error::other(format!("{words:?}: {}", output.status)));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Sets the contender up, runs the workload, and puts things back; what the contender then prints.
+    fn whole(&self) -> io::Result<String> {
+        self.script("setup")?;
+        self.run()?;
+        self.script("teardown")
     }
 
     fn run(&self) -> io::Result<()> {
