@@ -80,6 +80,7 @@ fn counts<const N: usize>(shown: &str, words: [&str; N]) -> [u64; N] {
 fn pages_that_cannot_be_moved_are_counted_and_keep_their_contents() {
     let program = compile("c/mover_errors.c", &[]);
     let vm = machine(Layout::DramDevice, Kernel::V6_12, &[&program]).device_mib(256);
+    let vm = vm.timeout(Duration::from_secs(600));
     let command =
         "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=50 LD_PRELOAD=/terrace/libterrace.so
         for how in pinned shared full; do ./mover_errors $how 12 || exit 1; done";

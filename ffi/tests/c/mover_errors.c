@@ -2,10 +2,13 @@
  *
  *     mover_errors quiet|pinned|shared|full SECONDS
  *
+ * Runs for SECONDS, or until the moves and the refusals it is about were seen, ten times as long at most.
+ *
  * 96 MiB of blocks, a sixth of which is in use at a time, so that pages are to move both ways. Meanwhile, depending on the first word: some blocks
  * are registered with io_uring, which pins them; a child shares all pages; from half-time on another process takes all that the device has left. At
  * the end every block must be as it was written. Prints the pages moved and, by errno, those that could not be. */
 #include "check.h"
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <signal.h>
 #include <spawn.h>
@@ -60,22 +63,48 @@ static void fill_device(void)
     }
 }
 
-static void show_moves(void)
+/* The statistics page: three words of its own, then the snapshot (control/stats.rs). */
+enum {
+    FIRST = 3,
+    PROMOTED = FIRST + 28,
+    DEMOTED,
+    EVICTED,
+    EBUSY_MOVES,
+    EAGAIN_MOVES,
+    EACCES_MOVES,
+    OTHER_MOVES = EBUSY_MOVES + 5,
+    SHOWN = 512
+};
+
+static void read_statistics(uint64_t words[SHOWN])
 {
-    /* The statistics page: three words of its own, then the snapshot (control/stats.rs). */
-    enum { FIRST = 3, PROMOTED = 28, FAILED = 31 };
-    static const char *const names[] = {"EBUSY", "EAGAIN", "EACCES", "ENOMEM", "ENOENT", "other"};
-    static uint64_t words[512];
     char name[64];
     snprintf(name, sizeof name, "/dev/shm/terrace-%d.stats", (int)getpid());
-    FILE *file = fopen(name, "r");
-    CHECK(file && fread(words, 8, 512, file) == 512);
-    const uint64_t *moves = words + FIRST + PROMOTED;
-    printf("promoted %lu demoted %lu evicted %lu\n", (unsigned long)moves[0], (unsigned long)moves[1],
-           (unsigned long)moves[2]);
-    for (int i = 0; i < 6; i++)
-        printf("%s %lu\n", names[i], (unsigned long)words[FIRST + FAILED + i]);
-    fclose(file);
+    int file = open(name, O_RDONLY);
+    CHECK(file >= 0 && read(file, words, SHOWN * 8) == SHOWN * 8);
+    close(file);
+}
+
+static int was_seen(const char *how)
+{
+    static uint64_t words[SHOWN];
+    read_statistics(words);
+    if (!strcmp(how, "pinned"))
+        return words[EBUSY_MOVES] + words[EAGAIN_MOVES] > 0 && words[DEMOTED] > 1000;
+    if (!strcmp(how, "shared"))
+        return words[EACCES_MOVES] > 0;
+    return !strcmp(how, "full") ? words[EVICTED] > 0 : words[DEMOTED] > 1000;
+}
+
+static void show_moves(void)
+{
+    static const char *const names[] = {"EBUSY", "EAGAIN", "EACCES", "ENOMEM", "ENOENT", "other"};
+    static uint64_t words[SHOWN];
+    read_statistics(words);
+    printf("promoted %lu demoted %lu evicted %lu\n", (unsigned long)words[PROMOTED], (unsigned long)words[DEMOTED],
+           (unsigned long)words[EVICTED]);
+    for (int i = EBUSY_MOVES; i <= OTHER_MOVES; i++)
+        printf("%s %lu\n", names[i - EBUSY_MOVES], (unsigned long)words[i]);
 }
 
 int main(int argc, char **argv)
@@ -104,7 +133,7 @@ int main(int argc, char **argv)
         }
     }
     double begin = now();
-    for (uint64_t round = 0; now() - begin < seconds; round++) {
+    while (now() - begin < seconds || (!was_seen(how) && now() - begin < 10 * seconds)) {
         int part = (int)((now() - begin) * PARTS / seconds) % PARTS;
         if (!child && part == PARTS / 2 && !strcmp(how, "full"))
             CHECK(posix_spawn(&child, argv[0], NULL, NULL, (char *[]){argv[0], (char *)"rival", NULL}, environ) == 0);
