@@ -116,6 +116,10 @@ pub struct Extent {
     pub device: u16,
     /// When a tracker last looked at single pages here.
     pub zoomed: u64,
+    /// When slices here were last looked at, each by itself.
+    pub surveyed: u64,
+    /// By slice, how unlikely it is, in quarters of a bit, that chance had its pages touched each time it was looked at lately.
+    pub surprise: [u8; PAGES / SLICE_PAGES],
     /// Pages touched in the last window that was answered for the extent as a whole.
     pub touched: u16,
     /// Pages in memory then; 0 = no such answer yet.
@@ -139,6 +143,8 @@ impl Extent {
             dram: 0,
             device: 0,
             zoomed: 0,
+            surveyed: 0,
+            surprise: [0; PAGES / SLICE_PAGES],
             touched: 0,
             present: 0,
             answered: 0,
@@ -185,6 +191,12 @@ impl Extent {
         if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate }
     }
 
+    /// The standard deviation of [`Extent::raw_rate`], in code units.
+    pub fn deviation(&self, i: usize) -> i32 {
+        let heat = &self.pages[i].heat;
+        if heat.is_blank() { IGNORANT * OCTAVE } else { heat.deviation() }
+    }
+
     /// For how long page `i` has been in use, ns.
     pub fn age(&self, i: usize, now: u64) -> u64 {
         now.saturating_sub(self.slice_born[i / SLICE_PAGES])
@@ -192,9 +204,7 @@ impl Extent {
 
     /// The least and the most that [`Extent::effective`] is likely to be in truth.
     pub fn bounds(&self, i: usize, now: u64) -> (u16, u16) {
-        let heat = self.pages[i].heat;
-        let deviation = if heat.is_blank() { IGNORANT * OCTAVE } else { heat.deviation() };
-        let (rate, off) = (i32::from(self.effective(i, now)), deviation * MARGIN.0 / MARGIN.1);
+        let (rate, off) = (i32::from(self.effective(i, now)), self.deviation(i) * MARGIN.0 / MARGIN.1);
         ((rate - off).clamp(1, 65535) as u16, (rate + off).clamp(1, 65535) as u16)
     }
 

@@ -26,11 +26,16 @@ const DRIFT: f64 = 0.08;
 /// Units of [`Estimate::doubt`] in an octave.
 pub const FINE: i32 = 32;
 /// The doubt about a page whose program has changed its habits, in octaves.
-const UNSETTLED: i32 = 2;
+const UNSETTLED: i32 = 3;
 /// The doubt about what an earlier run of the program has taught, in octaves.
 const RECALLED: i32 = 1;
 /// The doubt about a page of which nothing is known but what its neighbours do, in octaves.
 pub const IGNORANT: i32 = 3;
+/// How unlike pages are that answer together, in octaves: the doubt about a page of which only that is known is largest where few of
+/// them were touched.
+const UNLIKE: f32 = 8.0;
+/// A probability of a touch that is as good as an answer of the page's own.
+const TELLING: f32 = 0.8;
 
 /// The part of a page's record that the estimator owns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +90,10 @@ impl Estimate {
         self.trail & 3 != 0
     }
 
+    fn count(&mut self, touched: bool) {
+        self.trail = (self.seen() + 1).min(15) << 4 | (self.trail << 1 | u8::from(touched)) & 0xf;
+    }
+
     /// The standard deviation in code units.
     pub fn deviation(&self) -> i32 {
         i32::from(self.doubt) * (OCTAVE / FINE)
@@ -100,14 +109,6 @@ impl Estimate {
     pub fn slow_down(&mut self, by: i32) {
         if !self.is_blank() {
             self.rate = (i32::from(self.rate) + by).clamp(1, 65535) as u16;
-        }
-    }
-
-    /// Takes the rate of a page's neighbourhood for its own, while there is nothing better.
-    pub fn suppose(&mut self, rate: u16) {
-        if self.seen() == 0 {
-            self.rate = if self.is_blank() { rate } else { self.rate.midpoint(rate) };
-            self.doubt = (IGNORANT * FINE) as u8;
         }
     }
 }
@@ -207,6 +208,12 @@ fn step(moments: [f64; 3]) -> Step {
     Step { shift: (mean * f64::from(OCTAVE)) as i16, doubt: doubt.clamp(1.0, 255.0) as u8 }
 }
 
+/// A deviation as [`Step`] gives it for a level: what the level rounded away of the estimate's own is put back.
+fn put_back(doubt: i32, level: usize, e: &Estimate) -> i32 {
+    let rounded = ((level + 1) as i32 * PER_LEVEL).max(1);
+    doubt * i32::from(e.doubt).max(PER_LEVEL / 2) / rounded
+}
+
 /// One observation window: what "touched" and "not touched" mean depends on its length.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
@@ -266,11 +273,32 @@ impl Window {
         let (level, x) = self.index(e);
         let step = if touched { tables().hit[level][x] } else { tables().miss[level][x] };
         e.rate = (i32::from(e.rate) + i32::from(step.shift)).clamp(1, 65535) as u16;
-        // The table's deviation is that of its level; what the level rounded away is put back.
-        let rounded = ((level + 1) as i32 * PER_LEVEL).max(1);
-        e.doubt =
-            (i32::from(step.doubt) * i32::from(e.doubt).max(PER_LEVEL / 2) / rounded).clamp(1, 255) as u8;
-        e.trail = (e.seen() + 1).min(15) << 4 | (e.trail << 1 | u8::from(touched)) & 0xf;
+        e.doubt = put_back(i32::from(step.doubt), level, e).clamp(1, 255) as u8;
+        e.count(touched);
+    }
+
+    /// The page was one of several that were asked together, and touched with probability `q` by what they did. Others may answer for it
+    /// again and again: however often, what is known of a page by its neighbours alone stays as doubtful as it is that they are alike.
+    pub fn shared(self, e: &mut Estimate, q: f32) {
+        if e.is_blank() {
+            *e = Estimate::expected(self.code_of_share(f64::from(q)));
+        }
+        let (level, x) = self.index(e);
+        let (hit, miss) = (tables().hit[level][x], tables().miss[level][x]);
+        let (up, down) = (f32::from(hit.shift), f32::from(miss.shift));
+        let fine = f32::from((OCTAVE / FINE) as u16);
+        let apart = (up - down) / fine;
+        let square = |step: Step| f32::from(step.doubt) * f32::from(step.doubt);
+        let variance = q * square(hit) + (1.0 - q) * square(miss) + q * (1.0 - q) * apart * apart;
+        let least = UNLIKE * q.sqrt() * (1.0 - q) * FINE as f32;
+        let doubt = put_back(variance.sqrt() as i32, level, e);
+        e.rate = (i32::from(e.rate) + (q * up + (1.0 - q) * down) as i32).clamp(1, 65535) as u16;
+        e.doubt = doubt.max(i32::from(e.doubt).min(least as i32)).clamp(1, 255) as u8;
+        if q >= TELLING {
+            e.count(true);
+        } else if q < 0.5 {
+            e.trail = e.trail & 0xf0 | e.trail << 1 & 0xf;
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod pace;
 mod smaps;
 mod sweep;
 mod wholes;
+mod worth;
 mod zoom;
 
 use self::answer::Tally;
@@ -50,6 +51,9 @@ const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this, and those that look at contested pages.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
+/// Shares of accesses that may be on the wrong side, above which it is worth the whole share of a core to know, and more than that.
+const KEENLY: f32 = 0.01;
+const HURRIEDLY: f32 = 0.03;
 /// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
 /// While nothing changes it uses no more.
 const LEAST_SEGMENTS: usize = 640;
@@ -57,6 +61,14 @@ const LEAST_SEGMENTS: usize = 640;
 const SPREAD: u64 = 2;
 /// How many answers a page are to be had in a hurry.
 const LOOKS: u64 = 4;
+/// In a hurry, every other window is so many times shorter: of a group of pages that is touched even then, one is among the hottest.
+const BRIEF: u64 = 5;
+/// And later some are longer: what is still in doubt then is used less often than once in a window.
+const LONG: u64 = 3;
+/// Rounds after which it is later.
+const SOON: u8 = 8;
+/// The turn of the window that has found its length.
+const USUAL: u8 = 0;
 /// Rounds in a row at a slower pace after which that pace is the usual one.
 const ACCUSTOMED: u8 = 4;
 
@@ -107,6 +119,8 @@ pub struct Refs<K> {
     most: usize,
     /// Whether the window has found its length.
     calibrated: bool,
+    /// Whose turn it is of the windows that are used in a hurry.
+    turn: u8,
     /// Answers still to be had in a hurry: after the start, and when the heap or the program's habits change.
     eager: u64,
     /// When the last such change was noticed; what was seen before is out of date.
@@ -115,12 +129,14 @@ pub struct Refs<K> {
     present: u64,
     looked_at: u64,
     habits: Habits,
-    /// Pages that may belong on either side, when last looked at; 0 when that is too few to matter.
-    contested: u64,
+    /// The share of accesses that may be on the wrong side, as [`ZoomSet::fill`] has estimated it.
+    gain: f32,
+    /// That share when last there was little to be gained.
+    calm: f32,
+    /// Rounds since the last such change.
+    looks: u8,
     /// Rounds in a row that were slower than usual, and by how much on average.
     slow: (u8, i32),
-    /// When the last round began.
-    began: u64,
     wanted: Vec<u32>,
     /// The mappings of a round, and when each was read.
     seen: Vec<(Mapping, u64)>,
@@ -146,14 +162,16 @@ impl<K: Kernel> Refs<K> {
             parts,
             most,
             calibrated: false,
+            turn: USUAL,
             eager: 0,
             alarmed: 1,
             present: 0,
             looked_at: 0,
             habits: Habits::new(),
-            contested: 0,
+            gain: 1.0,
+            calm: 1.0,
+            looks: 0,
             slow: (0, 0),
-            began: 0,
             wanted: Vec::new(),
             seen: Vec::new(),
         }
@@ -179,6 +197,9 @@ impl<K: Kernel> Refs<K> {
     /// Mappings that a visit may use. They are read one after the other, and those read last should not all have been touched by then.
     /// But walking the pages takes its time in any case.
     fn affordable(&self) -> usize {
+        if self.parts {
+            return self.most;
+        }
         let time = (SPREAD * self.watched).max(self.per_clear);
         ((time / self.per_mapping) as usize).clamp(LEAST_SEGMENTS, self.most.max(LEAST_SEGMENTS))
     }
@@ -211,15 +232,14 @@ impl<K: Kernel> Refs<K> {
         let before = self.kernel.clock().1;
         self.adopt_arenas(look);
         let spare = self.most.saturating_sub(2 * self.cuts.len());
-        let unit_rate = Window::new(self.window).unit_code();
-        let hurry = self.eager > 0;
+        let hurry = self.is_eager();
         if !self.calibrated {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry || self.contested > 0 { self.affordable() } else { LEAST_SEGMENTS };
-            let view = zoom::View { now: look.now, since: self.alarmed, unit: unit_rate, cut: look.cut };
-            self.contested = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
+            let most = if hurry || self.gain > KEENLY { self.affordable() } else { LEAST_SEGMENTS };
+            let view = worth::View { now: look.now, since: self.alarmed, cut: look.cut };
+            self.gain = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
         }
         if let Err(e) = self.cut() {
             if e != Errno(libc::ENOMEM) {
@@ -232,12 +252,19 @@ impl<K: Kernel> Refs<K> {
         if self.parts && self.calibrated {
             let pages: usize = self.cuts.iter().map(|c| c.used / PAGE_BYTES).sum();
             let price = Price { mapping: self.per_mapping, page: self.per_clear / pages.max(1) as u64 };
-            let sweep = Sweep::new(&self.cuts, self.window, price);
+            self.turn = if hurry { (self.turn + 1) % if self.looks < SOON { 2 } else { 3 } } else { USUAL };
+            let window = match self.turn {
+                USUAL => self.window,
+                1 => self.window / BRIEF,
+                _ => self.window * LONG,
+            };
+            let sweep = Sweep::new(&self.cuts, window.max(*WINDOWS.start()), price);
             self.seen.clear();
             let (now, after) = self.kernel.clock();
             self.phase = Phase::Sweeping { sweep, until: now, cost: after.saturating_sub(before) };
             return Ok(Polled { wake: now, cost: after.saturating_sub(before), ..Polled::default() });
         }
+        self.turn = USUAL;
         let begin = self.kernel.clock().0;
         self.kernel.clear()?;
         let (cleared, after) = self.kernel.clock();
@@ -294,18 +321,24 @@ impl<K: Kernel> Refs<K> {
     fn digest(&mut self, map: &mut HeatMap, look: &Look<'_>, round: &Round) -> Result<Polled, Errno> {
         let &Round { cleared, took, spread, cost, before } = round;
         let pace = pace::of(map, &self.seen, cleared);
-        let since = std::mem::replace(&mut self.began, cleared);
-        let mut tally = Tally { since, ..Tally::default() };
+        let mut tally = Tally::default();
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
             if *now != last.0 {
                 last = (*now, pace.apply(Window::new(now.saturating_sub(cleared))));
             }
             tally.take(map, mapping, last.1, *now, &mut |addr, pages, touched| {
-                self.zoom.refine(addr, pages, touched);
+                self.zoom.note_mixed(addr, pages, touched);
             });
         }
-        let shift = wholes::compare(map, &self.seen, cleared);
+        if pace.is_useful() {
+            answer::note_surprises(map, &self.seen);
+        }
+        let shift = if self.turn == USUAL {
+            wholes::compare(map, &self.seen, cleared)
+        } else {
+            wholes::Shift::default()
+        };
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
         if tally.mappings > 100 {
@@ -313,13 +346,15 @@ impl<K: Kernel> Refs<K> {
             let each = took.saturating_sub(self.per_clear) / u64::from(tally.mappings);
             self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
-        if pace == Pace::Usual {
+        if pace == Pace::Usual && self.turn == USUAL {
             self.adapt_window(&tally, look.dram_share, spread);
         }
-        self.zoom.end_round(map);
         self.get_used_to(pace, map);
-        self.eager = self.eager.saturating_sub(u64::from(tally.singles));
+        self.eager = self.eager.saturating_sub(tally.singles);
         let shifted = shift.matters(shift.changed);
+        if self.turn != USUAL {
+            tally.slices.clear();
+        }
         let changed = self.habits.have_changed(&tally, pace, now);
         if changed {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
@@ -344,11 +379,13 @@ impl<K: Kernel> Refs<K> {
             }
             self.eager = self.eager.min(self.present * LOOKS);
         }
-        let surprised = changed || shifted;
-        let hurry = self.eager > 0 || !self.calibrated || shift.matters(shift.odd);
+        let uncertain = self.has_grown_uncertain(now);
+        let surprised = changed || shifted || uncertain;
+        self.looks = if surprised { 0 } else { self.looks.saturating_add(1) };
+        let hurry = self.is_eager() || !self.calibrated || shift.matters(shift.odd);
         let haste = match () {
             () if hurry => Haste::Hurry,
-            () if self.contested > 0 => Haste::Keen,
+            () if self.gain > KEENLY => Haste::Keen,
             () => Haste::Rest,
         };
         let pause = self.duty.charge(now, cost, haste);
@@ -361,6 +398,28 @@ impl<K: Kernel> Refs<K> {
             };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
+    }
+
+    /// Whether closer looks are to be had in a hurry: little is known yet, and much to be gained.
+    fn is_eager(&self) -> bool {
+        self.eager > 0 && (self.gain > HURRIEDLY || self.looks < 2 * zoom::ROUNDS)
+    }
+
+    /// Whether what was known has become doubtful in many places: the program has changed, in ways that show nowhere else.
+    fn has_grown_uncertain(&mut self, now: u64) -> bool {
+        if self.is_eager() {
+            self.calm = self.gain;
+            return false;
+        }
+        if self.gain < 2.0 * self.calm + HURRIEDLY {
+            self.calm = self.calm.min(self.gain);
+            return false;
+        }
+        self.calm = self.gain;
+        self.eager = self.present * LOOKS;
+        self.alarmed = now;
+        self.duty.refill(now);
+        true
     }
 
     /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.

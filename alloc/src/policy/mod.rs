@@ -17,7 +17,7 @@ pub mod threshold;
 
 use self::admission::Rules;
 use self::pressure::Needs;
-use self::threshold::Histogram;
+use self::threshold::{Beliefs, Histogram};
 use crate::arena::Pool;
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place};
 use crate::heat::rate::OCTAVE;
@@ -63,8 +63,8 @@ impl Plan {
 pub struct Planner {
     dram: Histogram,
     device: Histogram,
-    /// Pages on either side by estimate, moved or not.
-    all: Histogram,
+    /// Pages on either side, moved or not.
+    all: Beliefs,
     plan: Plan,
     /// A rate that pages in DRAM had when last counted: half of them, or else more than the coldest tenth by far.
     typical: u16,
@@ -133,7 +133,7 @@ impl Planner {
                     Place::Device => {}
                     _ => continue,
                 }
-                self.all.add(extent.effective(i, rules.now));
+                self.all.add(extent.effective(i, rules.now), extent.deviation(i));
             }
         }
         self.cut = self.all.hottest(room).map_or(0, threshold::Cut::rate);

@@ -89,6 +89,51 @@ impl Histogram {
     }
 }
 
+/// Deviations are kept in quarters of an octave, up to this many.
+const LEVELS: usize = 16;
+/// The middles of eight equally likely parts of a normal distribution, in thousandths of its deviation.
+const EIGHTHS: [i32; 8] = [-1534, -887, -489, -157, 157, 489, 887, 1534];
+
+/// How many pages there are of each rate, for all that is known: each is spread over the rates that it may have.
+pub struct Beliefs {
+    counts: Vec<[u32; BINS]>,
+    spread: Histogram,
+}
+
+impl Default for Beliefs {
+    fn default() -> Self {
+        Beliefs { counts: vec![[0; BINS]; LEVELS], spread: Histogram::default() }
+    }
+}
+
+impl Beliefs {
+    /// Counts one page of this rate, give or take a deviation, in code units.
+    pub fn add(&mut self, rate: u16, deviation: i32) {
+        let level = (deviation / (OCTAVE / 4)).clamp(0, LEVELS as i32 - 1);
+        self.counts[level as usize][usize::from(rate) >> SHIFT] += 1;
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.counts.iter_mut().for_each(|level| level.fill(0));
+    }
+
+    /// The rate above which `n` pages are to be expected; `None` if `n` is 0 or there are no pages.
+    pub fn hottest(&mut self, n: usize) -> Option<Cut> {
+        self.spread.clear();
+        for (level, counts) in self.counts.iter().enumerate() {
+            let deviation = (level as i32 * (OCTAVE / 4)) >> SHIFT;
+            for (bin, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                for part in EIGHTHS {
+                    let at = (bin as i32 + part * deviation / 1000).clamp(0, BINS as i32 - 1);
+                    self.spread.bins[at as usize] += count;
+                }
+            }
+        }
+        self.spread.hottest(n * EIGHTHS.len())
+    }
+}
+
 /// How many of the hottest waiting pages, after the first `room` of them, are hotter by `hysteresis` (in code units)
 /// than the coldest staying pages, after the first `leaving` of those.
 pub fn swaps(
@@ -172,6 +217,17 @@ mod tests {
         assert_eq!(swaps(&waiting, &staying, 1, 0, O), 1);
         assert_eq!(swaps(&waiting, &staying, 2, 0, O), 0);
         assert_eq!(swaps(&waiting, &staying, 0, 2, O), 0);
+    }
+
+    #[test]
+    fn of_pages_nobody_knows_some_are_expected_to_be_hot() {
+        let mut known = Beliefs::default();
+        (0..80).for_each(|_| known.add(20 * O, 0));
+        assert_eq!(known.hottest(10).map(Cut::rate), Some(20 * O));
+        let mut unknown = Beliefs::default();
+        (0..80).for_each(|_| unknown.add(20 * O, 2 * OCTAVE));
+        assert!(unknown.hottest(10).unwrap().rate() > 22 * O && unknown.hottest(80).unwrap().rate() < 18 * O);
+        assert_eq!(unknown.hottest(0), None);
     }
 
     #[test]

@@ -277,3 +277,70 @@ fn a_second_run_begins_with_what_the_first_has_learnt() {
         "{with}, {without} without, {steady} after two minutes"
     );
 }
+
+/// A heap of 256 MiB, an eighth of which may be in DRAM, and is at first whatever comes first. `slow`: on a machine on which all that the tracker
+/// does costs five times as much, and which therefore lets it have more of a core.
+fn eighth(rates: Vec<f64>, slow: bool) -> Run {
+    let n = rates.len();
+    let world = World::new(rates, |i| i32::from(i >= n / 8));
+    if slow {
+        world.0.borrow_mut().cost = [50_000, 25_000, 300, 20_000];
+    }
+    let config = Config { dram: Amount::Bytes((n / 8 * PAGE_BYTES) as u64), tick_ms: 100, ..Config::DEFAULT };
+    let tracker: Box<dyn Tracker> = Box::new(Refs::new(world.clone(), if slow { 0.1 } else { 0.03 }));
+    let plane = Plane::new(&config, Mode::Auto, (tracker, Vec::new()), &world);
+    Run { world, plane }
+}
+
+/// `n` pages in blocks of `size` neighbours, a tenth of which gets nine of ten of `total` accesses a second; `seed` says which.
+fn hot_tenth(n: usize, size: usize, seed: u64, total: f64) -> Vec<f64> {
+    let order = World::zipf(n / size, 1.0, 1.0, seed);
+    let mut blocks: Vec<usize> = (0..n / size).collect();
+    blocks.sort_by(|&a, &b| order[b].total_cmp(&order[a]));
+    let mut rates = vec![0.1 * total / (n as f64 * 0.9); n];
+    for &b in &blocks[..n / size / 10] {
+        rates[b * size..][..size].fill(0.9 * total / (n as f64 * 0.1));
+    }
+    rates
+}
+
+#[test]
+fn a_hot_tenth_in_blocks_is_found_in_seconds_and_once_found_costs_little() {
+    let n = 128 * PAGES;
+    for (slow, first, shifted) in [(true, 5, 12), (false, 2, 5)] {
+        let mut run = eighth(hot_tenth(n, 64, 1, 5e6), slow);
+        run.seconds(first);
+        assert!(run.fraction_of_oracle() > 0.9, "{} of the oracle, slow: {slow}", run.fraction_of_oracle());
+        run.seconds(60);
+        run.world.0.borrow_mut().rate = hot_tenth(n, 64, 2, 5e6);
+        run.seconds(shifted);
+        assert!(run.fraction_of_oracle() > 0.9, "{} after a shift, slow: {slow}", run.fraction_of_oracle());
+        run.seconds(60);
+        let (cpu, moves) = (run.world.0.borrow().cpu, run.moves());
+        run.seconds(60);
+        let (cpu, moves) = (run.world.0.borrow().cpu - cpu, run.moves() - moves);
+        assert!(cpu < 60 * S * if slow { 11 } else { 4 } / 100, "{cpu} ns of 60 s, slow: {slow}");
+        assert!(moves < n as u64 / 200, "{moves} moves at rest, slow: {slow}");
+    }
+}
+
+#[test]
+fn hot_pages_among_cold_ones_are_found_and_so_are_those_that_take_their_place() {
+    let n = 128 * PAGES;
+    let mut run = eighth(hot_tenth(n, 1, 1, 5e6), false);
+    run.seconds(15);
+    assert!(run.fraction_of_oracle() > 0.9, "{} of the oracle", run.fraction_of_oracle());
+    run.seconds(60);
+    run.world.0.borrow_mut().rate = hot_tenth(n, 1, 2, 5e6);
+    run.seconds(20);
+    assert!(run.fraction_of_oracle() > 0.85, "{} after a shift", run.fraction_of_oracle());
+}
+
+#[test]
+fn of_a_zipf_heap_the_hottest_pages_are_found_first() {
+    let mut run = eighth(World::zipf(128 * PAGES, 0.99, 5e6, 5), false);
+    run.seconds(5);
+    assert!(run.fraction_of_oracle() > 0.7, "{} of the oracle after 5 s", run.fraction_of_oracle());
+    run.seconds(15);
+    assert!(run.fraction_of_oracle() > 0.9, "{} of the oracle", run.fraction_of_oracle());
+}

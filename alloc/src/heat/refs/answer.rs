@@ -1,17 +1,19 @@
 //! From "so many KiB of this mapping were referenced" to answers about pages.
 //!
 //! Zone: control. A mapping of one page, or one of which all or nothing was touched, answers for every page exactly.
-//! A mixed one cannot be taken apart: it gives pages never looked at a first estimate.
+//! A mixed one says how many of its pages were touched, not which: each gets the probability that it was one of them, by what was known of it
+//! and of the others ([`Odds`]).
 
 use super::smaps::Mapping;
-use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
+use crate::heat::exp;
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place, SLICE_PAGES};
 use crate::heat::rate::Window;
 
 /// Answers after which a page is known well enough to be contradicted.
 const SURE: u8 = 4;
 
 /// What one reading of smaps said in total.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Pages in memory.
     pub(super) present: u64,
@@ -21,16 +23,14 @@ pub(super) struct Tally {
     pub(super) answers: u64,
     /// Pages that did what their estimate held to be unlikely, and how many were to be expected.
     pub(super) contradictions: u32,
+    /// What was foretold of the slices that were mappings of their own.
+    pub(super) slices: Vec<Forecast>,
     /// The expectation.
     pub(super) expected: f64,
     /// Mappings seen.
     pub(super) mappings: u32,
-    /// Answers of mappings of a single page.
-    pub(super) singles: u32,
-    /// When the round before this one began: what was seen since then says little new about the program's habits.
-    pub(super) since: u64,
-    /// The extent that the last single page belongs to, and whether it had not been seen since then.
-    pub(super) fresh: (usize, bool),
+    /// Mappings of a few pages.
+    pub(super) singles: u64,
     /// Where the last mapping's extent was found; mappings come by ascending address.
     pub(super) cursor: usize,
 }
@@ -67,6 +67,10 @@ impl Tally {
         }
         let share = f64::from(touched) / f64::from(present);
         let exact = touched == 0 || touched >= present;
+        let odds = Odds::new(&extents[self.cursor..], m, window, share);
+        if m.end - m.start == SLICE_PAGES * PAGE_BYTES {
+            self.slices.push(odds.forecast);
+        }
         for extent in &mut extents[self.cursor..] {
             if extent.view.base >= m.end {
                 break;
@@ -74,10 +78,6 @@ impl Tally {
             let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
             let single = to - from == 1;
-            if self.fresh.0 != extent.view.base {
-                self.fresh = (extent.view.base, extent.zoomed <= self.since);
-            }
-            let fresh = self.fresh.1;
             for i in from..to {
                 if !extent.is_live(i) {
                     continue;
@@ -94,7 +94,7 @@ impl Tally {
                 if page.heat.seen() >= SURE {
                     let p = f64::from(window.probability(&page.heat));
                     let unlikely = p.min(1.0 - p);
-                    if exact && fresh && unlikely < 0.15 {
+                    if exact && unlikely < 0.15 {
                         self.expected += unlikely;
                         self.contradictions += u32::from((touched > 0) != (p > 0.5));
                     }
@@ -106,20 +106,126 @@ impl Tally {
                         window.hit(&mut page.heat);
                     }
                     self.answers += 1;
-                    if single {
-                        self.singles += 1;
-                    }
                 } else {
-                    page.heat.suppose(window.code_of_share(share));
+                    let prior =
+                        if page.heat.is_blank() { share as f32 } else { window.probability(&page.heat) };
+                    window.shared(&mut page.heat, odds.of(prior));
                 }
             }
-            if single {
+            if to - from == SLICE_PAGES {
+                extent.surveyed = now;
+            }
+            if to - from < PAGES {
                 extent.zoomed = now;
-            } else if !exact && to - from < PAGES {
-                extent.zoomed = now;
-                mixed(m.start, to - from, touched);
+                self.singles += 1;
+                if !exact {
+                    mixed(m.start, to - from, touched);
+                }
             }
         }
+    }
+}
+
+/// Notes which slices that were mappings of their own were touched in a round, and how unlikely that was for slices of that round. A slice of
+/// cold pages is touched now and then, one with a single hot page every time, and of neither is much known about any page.
+pub(super) fn note_surprises(map: &mut HeatMap, seen: &[(Mapping, u64)]) {
+    let slices = || {
+        seen.iter().map(|(m, _)| m).filter(|m| m.end - m.start == SLICE_PAGES * PAGE_BYTES && m.rss_kb > 0)
+    };
+    let (mut all, mut touched) = (0.0f64, 0.0);
+    slices().for_each(|m| {
+        all += 1.0;
+        touched += f64::from(u8::from(m.referenced_kb > 0));
+    });
+    if touched == 0.0 {
+        return;
+    }
+    let bits = (-4.0 * exp::log2(touched / all)) as u8;
+    for m in slices() {
+        if let Some(i) = map.find(m.start) {
+            let extent = &mut map.extents_mut()[i];
+            let surprise = &mut extent.surprise[(m.start - extent.view.base) / PAGE_BYTES / SLICE_PAGES];
+            *surprise = if m.referenced_kb > 0 { surprise.saturating_add(bits) } else { 0 };
+        }
+    }
+}
+
+/// By how much more, or less, likely each page of a mixed mapping was touched than its estimate holds: one factor to all of their odds, such
+/// that as many are to be expected as were found.
+#[derive(Clone, Copy, Debug)]
+struct Odds {
+    factor: f32,
+    forecast: Forecast,
+}
+
+/// How many pages of a mapping were touched, and what their estimates foretold: the mean and the variance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Forecast {
+    pub(super) found: f32,
+    pub(super) mean: f32,
+    pub(super) variance: f32,
+}
+
+/// Bins of the odds, two an octave, around 1.
+const BINS: usize = 40;
+
+impl Odds {
+    /// For the mapping `m`, of whose pages the fraction `share` was touched; it begins in the first of `extents`.
+    fn new(extents: &[Box<Extent>], m: &Mapping, window: Window, share: f64) -> Odds {
+        let mut bins = [0.0f64; BINS];
+        let (mut all, mut mean, mut variance) = (0.0, 0.0f32, 0.0f32);
+        for extent in extents.iter().take_while(|e| e.view.base < m.end) {
+            let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
+            let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
+            for i in (from..to).filter(|&i| extent.is_live(i)) {
+                let page = &extent.pages[i];
+                if matches!(page.place, Place::Absent) {
+                    continue;
+                }
+                let p = if page.heat.is_blank() { share as f32 } else { window.probability(&page.heat) };
+                bins[Odds::bin(p)] += 1.0;
+                all += 1.0;
+                mean += p;
+                variance += p * (1.0 - p);
+            }
+        }
+        let (wanted, mut shift) = (share * all, 0.0f64);
+        let forecast = Forecast { found: wanted as f32, mean, variance };
+        if share == 0.0 || share >= 1.0 {
+            return Odds { factor: 1.0, forecast };
+        }
+        // Newton's method, from where each page's odds are its own.
+        for _ in 0..8 {
+            let (mut sum, mut slope) = (0.0, 0.0);
+            for (bin, &n) in bins.iter().enumerate().filter(|(_, n)| **n > 0.0) {
+                let q = 1.0 / (1.0 + exp::exp(-(Odds::middle(bin) + shift)));
+                sum += n * q;
+                slope += n * q * (1.0 - q);
+            }
+            let step = ((wanted - sum) / slope.max(1e-6)).clamp(-2.0, 2.0);
+            shift += step;
+            if step.abs() < 0.05 {
+                break;
+            }
+        }
+        Odds { factor: exp::exp(shift) as f32, forecast }
+    }
+
+    /// The bin of a probability: its odds' exponent, and the upper bit of the fraction.
+    fn bin(p: f32) -> usize {
+        let octaves = (p / (1.0 - p).max(1e-6)).to_bits() >> 22;
+        (octaves as i32 - 2 * 127 + BINS as i32 / 2).clamp(0, BINS as i32 - 1) as usize
+    }
+
+    /// The natural logarithm of the odds in the middle of a bin.
+    fn middle(bin: usize) -> f64 {
+        (bin as f64 - (BINS / 2) as f64 + 0.5) / 2.0 * core::f64::consts::LN_2
+    }
+
+    /// The probability that a page was touched, which was `prior` before.
+    fn of(self, prior: f32) -> f32 {
+        let odds = self.factor * prior / (1.0 - prior).max(1e-6);
+        odds / (1.0 + odds)
     }
 }
 

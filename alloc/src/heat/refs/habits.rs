@@ -4,7 +4,7 @@
 //! (estimates are noisy), added up over rounds. It is slow, because few pages answer, and sees what happens inside extents;
 //! [`super::wholes`] is fast, and does not.
 
-use super::answer::Tally;
+use super::answer::{Forecast, Tally};
 use super::pace::Pace;
 
 /// So many contradictions in excess of the usual are a change of habits.
@@ -19,6 +19,11 @@ const MOST: f64 = ENOUGH * 0.6;
 const MOST_UNSURE: f64 = ENOUGH * 0.2;
 /// What is left of an excess after a round.
 const FADING: f64 = 0.97;
+/// So many times further from what was foretold than usual, slices have changed; and so many pages off by chance make a judgement.
+const DIFFERENT: f32 = 1.4;
+const FORETOLD: f32 = 100.0;
+/// The square of a normal distribution's mean distance from its middle, of its variance: 2/π.
+const MEAN_SQUARE: f32 = core::f32::consts::FRAC_2_PI;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
 const GRACE: u64 = 10_000_000_000;
 
@@ -28,6 +33,8 @@ pub(super) struct Habits {
     usual: f64,
     /// Contradictions beyond that.
     excess: f64,
+    /// How far slices are from what was foretold of them when nothing changes, as a multiple of what chance does; once known.
+    slices: Option<f32>,
     /// When the last change was found.
     changed: u64,
 }
@@ -35,7 +42,7 @@ pub(super) struct Habits {
 impl Habits {
     /// Those of a program nobody knows yet.
     pub(super) fn new() -> Habits {
-        Habits { usual: 2.0, excess: 0.0, changed: 0 }
+        Habits { usual: 2.0, excess: 0.0, slices: None, changed: 0 }
     }
 
     /// Judges a round that ended at `now`: whether habits have changed.
@@ -47,11 +54,30 @@ impl Habits {
         if expected > 2.0 {
             self.usual += 0.02 * ((seen / expected).clamp(LEAST, 2.0 * self.usual) - self.usual);
         }
-        let changed = now > self.changed + GRACE && self.excess > ENOUGH;
+        let slices = pace == Pace::Usual && self.slices_differ(&tally.slices);
+        let changed = now > self.changed + GRACE && (self.excess > ENOUGH || slices);
         if changed {
             self.restart(now);
         }
         changed
+    }
+
+    /// Whether slices differ from what was foretold of each by more than is usual.
+    fn slices_differ(&mut self, slices: &[Forecast]) -> bool {
+        let found: f32 = slices.iter().map(|s| s.found).sum();
+        let mean: f32 = slices.iter().map(|s| s.mean).sum();
+        // A program that runs faster, or slower, has not changed.
+        let pace = (found / mean.max(1.0)).clamp(0.5, 2.0);
+        let off: f32 = slices.iter().map(|s| (s.found - pace * s.mean).abs()).sum();
+        let expected: f32 = slices.iter().map(|s| (pace * s.variance * MEAN_SQUARE).sqrt()).sum();
+        if expected < FORETOLD {
+            return false;
+        }
+        let ratio = off / expected;
+        let differ = self.slices.is_some_and(|usual| ratio > DIFFERENT * usual);
+        let usual = self.slices.unwrap_or(ratio);
+        self.slices = Some(usual + (ratio - usual) / 8.0);
+        differ
     }
 
     /// What there is to know has to be learnt anew.

@@ -9,10 +9,23 @@ fn map_of(world: &World) -> HeatMap {
     let mut map = HeatMap::new();
     map.sync(world.now(), |f| world.extents(f));
     for e in map.extents_mut() {
-        e.pages.iter_mut().for_each(|p| p.place = Place::Dram);
+        for (i, page) in e.pages.iter_mut().enumerate() {
+            page.place = if i % 3 == 0 { Place::Dram } else { Place::Device };
+        }
         e.recount();
     }
     map
+}
+
+/// The rate code that a third of the pages is expected to have at least, for all that is known: what a policy would tell the tracker.
+fn cut(map: &HeatMap) -> u16 {
+    let mut rates = Vec::new();
+    for (e, i) in map.extents().iter().flat_map(|e| (0..PAGES).map(move |i| (e, i))) {
+        let (rate, deviation) = (i32::from(e.raw_rate(i, 0)), e.deviation(i));
+        rates.extend([rate - deviation, rate, rate + deviation]);
+    }
+    let at = rates.len() * 2 / 3;
+    *rates.select_nth_unstable(at).1 as u16
 }
 
 /// Runs the tracker for `seconds` and answers the processor time it took.
@@ -20,7 +33,8 @@ fn run(world: &World, tracker: &mut Refs<World>, map: &mut HeatMap, seconds: f64
     let (until, before) = (world.now() + (seconds * 1e9) as u64, world.clock().1);
     let arenas = [world.arena()];
     while world.now() < until {
-        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut: 0, unsettled };
+        let cut = cut(map);
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut, unsettled };
         let polled = tracker.poll(map, &look).unwrap();
         world.sleep_until(polled.wake.min(until));
     }
@@ -61,7 +75,8 @@ fn in_a_large_heap_pages_are_not_watched_for_longer() {
     tracker.parts = false;
     run(&world, &mut tracker, &mut map, 60.0, true);
     let all_at_once = worth(&world, &map);
-    assert!(found > 0.9 && found > all_at_once, "{found}, all at once {all_at_once}");
+    // Pages that are surely on the right side are not compared with each other any further.
+    assert!(found > 0.85 && found > all_at_once + 0.1, "{found}, all at once {all_at_once}");
 }
 
 #[test]
@@ -114,7 +129,7 @@ fn a_program_that_changes_its_habits_is_noticed_at_rest() {
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
     run(&world, &mut tracker, &mut map, 40.0, true);
     run(&world, &mut tracker, &mut map, 60.0, false);
-    assert_eq!(tracker.eager, 0, "a steady program is no surprise");
+    assert!(!tracker.is_eager(), "a steady program is no surprise");
     world.0.borrow_mut().rate = World::zipf(24 * PAGES, 0.99, 200_000.0, 99);
     let before = worth(&world, &map);
     run(&world, &mut tracker, &mut map, 60.0, false);
@@ -156,7 +171,8 @@ fn when_the_system_refuses_mappings_the_tracker_lives_with_fewer() {
     let mut tracker = Refs::new(Limited(world.clone(), 700), 0.03);
     let arenas = [world.arena()];
     for _ in 0..200 {
-        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut: 0, unsettled: true };
+        let cut = cut(&map);
+        let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.33, cut, unsettled: true };
         let polled = tracker.poll(&mut map, &look).expect("a refusal is not the end");
         world.sleep_until(polled.wake);
     }
@@ -169,7 +185,7 @@ fn a_program_that_slows_down_for_good_is_not_taken_for_another_and_rates_follow(
     let world = World::new(rates.clone(), |_| 0);
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
     run(&world, &mut tracker, &mut map, 60.0, true);
-    assert_eq!(tracker.eager, 0);
+    assert!(!tracker.is_eager());
     let (before, alarmed) = (worth(&world, &map), tracker.alarmed);
     world.0.borrow_mut().rate = rates.iter().map(|r| r / 8.0).collect();
     run(&world, &mut tracker, &mut map, 120.0, false);
@@ -195,7 +211,7 @@ fn a_hot_block_that_moves_is_noticed_at_rest_and_found() {
         let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
         run(&world, &mut tracker, &mut map, 40.0, true);
         run(&world, &mut tracker, &mut map, 60.0, false);
-        assert_eq!(tracker.eager, 0, "a steady program is no surprise");
+        assert!(!tracker.is_eager(), "a steady program is no surprise");
         world.0.borrow_mut().rate = hot_block(n, 30 * PAGES + 100, total);
         run(&world, &mut tracker, &mut map, 20.0, false);
         let worth = worth(&world, &map);
