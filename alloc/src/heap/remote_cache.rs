@@ -6,9 +6,9 @@
 //! another word, once per purge period, on trim, and at the thread's end; a thread that does nothing else but free keeps less than 2 KiB
 //! of each of 128 words. Large blocks are not gathered: what can wait unseen is to be small.
 //!
-//! A block that was free before the first of its word was gathered, or is gathered here, is refused at once. What another thread frees
-//! after that is found when the bits go back, by this thread or by the owner; not if the owner has handed it out again by then, as between any
-//! two threads that free one block at once.
+//! A block that was free before the first of its word was gathered, or is gathered here, is refused at once. What its owner or another thread
+//! frees after that is found when the bits go back; not if the owner has handed it out again by then, as between any two threads that free
+//! one block at once.
 
 use super::Heap;
 use crate::pagemap;
@@ -65,9 +65,6 @@ impl Heap {
         let index = slab.index_of(addr)?;
         let (word, bit) = (index / 64, 1u64 << (index % 64));
         if slab.block_bytes > LARGEST {
-            if slab.seen_free(word) & bit != 0 {
-                return Err(FreeFault::Double);
-            }
             return self.give_remote(slab, word, bit).map_err(|_| FreeFault::Double);
         }
         let entry = &self.remote_cache.0[((&raw const *slab).addr() / 64 + word) % WORDS];

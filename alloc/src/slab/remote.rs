@@ -88,16 +88,17 @@ impl Slab {
 
     /// Gives block `index` back, from a thread that does not own the slab.
     pub(crate) fn push_remote_block(&self, index: usize) -> Result<(), FreeFault> {
-        let (word, bit) = (index / 64, 1 << (index % 64));
-        if self.seen_free(word) & bit != 0 {
-            return Err(FreeFault::Double);
-        }
-        self.push_remote(word, bit).map_err(|_| FreeFault::Double)
+        self.push_remote(index / 64, 1 << (index % 64)).map_err(|_| FreeFault::Double)
     }
 
-    /// Gives the blocks of `bits` in word `word` back, from a thread that does not own the slab and has seen them not to be free
-    /// ([`Slab::seen_free`]). An error names those that other threads have freed. What the owner has freed it finds out when it collects.
+    /// Gives the blocks of `bits` in word `word` back, from a thread that does not own the slab. An error names those
+    /// that were free already.
     pub(crate) fn push_remote(&self, word: usize, bits: u64) -> Result<(), u64> {
+        // Only an approximation while other threads run, but in a correct program the blocks are live and both bits of each are clear.
+        let free = self.local(word).load(Ordering::Relaxed) & bits;
+        if free != 0 {
+            return Err(free);
+        }
         // Read before the blocks are given up: after that the header may go.
         let heap: *mut Heap = self.heap();
         if heap.is_null() {
