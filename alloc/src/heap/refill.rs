@@ -121,7 +121,10 @@ impl Heap {
             if !ptr::eq(slab, empty_slab()) {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
-                if this.revisit() || (this.collect() && this.revisit()) || this.begin_word() {
+                if this.revisit()
+                    || (this.has_remote() && this.collect() && this.revisit())
+                    || this.begin_word()
+                {
                     this.forget_cursor();
                     return or_null(this.pop());
                 }

@@ -121,9 +121,15 @@ impl Slab {
         self.start + (word * 64 + bits.trailing_zeros() as usize) * self.block_bytes as usize
     }
 
-    /// Whether there is something to collect in words that were allocated from. By the owner, with or without its lock.
+    /// Whether there is something to collect that was announced. By the owner, with or without its lock.
+    ///
+    /// The count alone does not tell: it is reset when the stack is drained, and the words may have been collected before.
     pub(crate) fn has_remote(&self) -> bool {
-        (0..self.used_words.get() as usize).any(|word| self.remote(word).load(Ordering::Relaxed) != 0)
+        let used = self.used_words.get() as usize;
+        // A sentinel has no remote side.
+        used != 0
+            && self.remote_side().count.load(Ordering::Relaxed) != 0
+            && (0..used).any(|word| self.remote(word).load(Ordering::Relaxed) != 0)
     }
 
     /// Moves the remote bits into the local ones; whether there were any. By the owner under its lock.
