@@ -121,10 +121,7 @@ impl Heap {
             if !ptr::eq(slab, empty_slab()) {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
-                if this.revisit()
-                    || (this.has_remote() && this.collect() && this.revisit())
-                    || this.begin_word()
-                {
+                if this.revisit() || (self.fetch(this) && this.revisit()) || this.begin_word() {
                     this.forget_cursor();
                     return or_null(this.pop());
                 }
@@ -136,6 +133,15 @@ impl Heap {
             };
             bins.set_current(class, slab);
         }
+    }
+
+    /// Takes in what others have freed of the slab in use, and leaves it on the stack if it is there; whether there was anything. Under the lock.
+    fn fetch(&self, slab: &Slab) -> bool {
+        let found = slab.has_remote() && slab.collect();
+        if found && slab.is_long_undrained() {
+            self.drain_remote();
+        }
+        found
     }
 
     /// A slab for `class` where none is listed: a full one that others have freed blocks of, or a new one. Under the lock.

@@ -34,6 +34,9 @@ pub(super) struct RemoteSide {
     pub(super) next: AtomicPtr<Slab>,
 }
 
+/// So many words are collected from a slab before it is drained. No more are announced meanwhile, but for those that were not collected yet.
+const UNDRAINED: i32 = 1 << 12;
+
 /// A stack of slabs with remote frees, pushed by anyone, taken whole by the owner.
 ///
 /// A cache line of its own: what the owner keeps beside it would go to and fro with each push.
@@ -154,6 +157,12 @@ impl Slab {
         found != 0
     }
 
+    /// Whether so much was collected since the slab was drained that it is time to: else the count of what is announced would run over where a
+    /// program goes round in one slab, without a purge, for hours. By the owner under its lock.
+    pub(crate) fn is_long_undrained(&self) -> bool {
+        self.remote_side().unannounced.get() > UNDRAINED
+    }
+
     /// Takes in every remote bit, announced or not, as if nobody were at work on it. Only while no other thread exists, and not on a stack.
     pub(crate) fn settle(&self) {
         let side = self.remote_side();
@@ -174,6 +183,22 @@ mod tests {
     use super::*;
     use crate::arena::Pool;
     use crate::{class, heap, pagemap};
+
+    /// A block goes to and fro between its owner, who needs no other slab, and somebody else.
+    #[test]
+    fn what_is_announced_is_counted_off_while_one_slab_is_enough() {
+        let allocate = || heap::allocate_slow(Pool::Default, class::class_of(8192), 8192, 16, 0).addr();
+        let blocks: Vec<usize> = (0..8).map(|_| allocate()).collect();
+        let slab_of = |block| pagemap::slab_at(pagemap::offset(block).unwrap());
+        assert!(blocks.iter().all(|&block| slab_of(block) == slab_of(blocks[0])), "one slab");
+        // SAFETY: the blocks are live and this thread's, so their slab is, and nobody else uses either.
+        let slab = unsafe { &*slab_of(blocks[0]) };
+        for _ in 0..3 * UNDRAINED {
+            slab.push_remote_block(7).unwrap();
+            assert_eq!(allocate(), blocks[7]);
+            assert!(slab.remote_side().count.load(Ordering::Relaxed) <= UNDRAINED.cast_unsigned() + 1);
+        }
+    }
 
     /// The two states in which a fork can leave a free: bit set but not announced, announced but not pushed.
     #[test]
