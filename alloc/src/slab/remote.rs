@@ -3,7 +3,8 @@
 //! Zone: cold (lock-free). The freeing thread sets the block's remote bit, or at once those of several blocks of a word. If that made the word of bits non-zero, it announces the word by
 //! adding to the count beside the bits; the one that raises the count from 0 pushes the slab on the owner's stack. So most frees into a
 //! busy slab are one atomic instruction. The owner collects the words of the slab it allocates from when that has nothing else, and drains the
-//! stack when it has no other slab of a class, and before it looks for empty ones: it resets each count, then collects the words.
+//! stack when it has no other slab of a class, when a thread takes the heap over, and before it looks for empty ones: it resets each
+//! count, then collects the words.
 //!
 //! Why a count beside the bits: the header may be destroyed once every block is free, so nobody may touch it after the free that made it
 //! so. A freeing thread's last touch is setting its bit in a word that was not zero, or its announcement, or, for the one that pushes,
