@@ -11,6 +11,7 @@
 //! one block at once.
 
 use super::Heap;
+use crate::meta;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab};
 use crate::sync::atomic::{Ordering, compiler_fence};
@@ -39,35 +40,21 @@ struct Entry {
     count: Cell<u32>,
 }
 
-/// A heap's gathered remote frees; used by its owner thread alone.
+/// A heap's gathered remote frees; used by its owner thread alone. Zero-filled memory is one with nothing gathered.
+///
+/// Not a part of the heap: most threads never free another's block, and a program's start would touch two pages more.
 pub(super) struct RemoteCache([Entry; WORDS]);
-
-impl RemoteCache {
-    pub(super) const fn new() -> Self {
-        RemoteCache(
-            [const {
-                Entry {
-                    slab: Cell::new(ptr::null()),
-                    at: Cell::new(0),
-                    bits: Cell::new(0),
-                    free: Cell::new(0),
-                    word: Cell::new(0),
-                    count: Cell::new(0),
-                }
-            }; WORDS],
-        )
-    }
-}
 
 impl Heap {
     /// Frees a block of another heap's slab, by this heap's thread.
     pub(super) fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let index = slab.index_of(addr)?;
         let (word, bit) = (index / 64, 1u64 << (index % 64));
-        if slab.block_bytes > LARGEST {
+        let cache = if slab.block_bytes > LARGEST { None } else { self.remote_cache() };
+        let Some(cache) = cache else {
             return self.give_remote(slab, word, bit).map_err(|_| FreeFault::Double);
-        }
-        let entry = &self.remote_cache.0[((&raw const *slab).addr() / 64 + word) % WORDS];
+        };
+        let entry = &cache.0[((&raw const *slab).addr() / 64 + word) % WORDS];
         if !ptr::eq(entry.slab.get(), slab) || entry.word.get() as usize != word {
             self.give_entry(entry);
             entry.slab.set(slab);
@@ -96,7 +83,19 @@ impl Heap {
 
     /// Gives everything gathered back to its heaps; by the owner thread, or in a forked child for a thread that is no more.
     pub(super) fn give_gathered(&self) {
-        self.remote_cache.0.iter().for_each(|entry| self.give_entry(entry));
+        // SAFETY: once made it is never freed, and it is this heap's alone.
+        if let Some(cache) = unsafe { self.remote_cache.get().as_ref() } {
+            cache.0.iter().for_each(|entry| self.give_entry(entry));
+        }
+    }
+
+    /// What its thread has gathered, made if need be; `None` without metadata. By the owner.
+    fn remote_cache(&self) -> Option<&RemoteCache> {
+        if self.remote_cache.get().is_null() {
+            self.remote_cache.set(make()?);
+        }
+        // SAFETY: as in `give_gathered`.
+        unsafe { self.remote_cache.get().as_ref() }
     }
 
     fn give_entry(&self, entry: &Entry) {
@@ -126,4 +125,13 @@ impl Heap {
         self.pushing.store(ptr::null_mut(), Ordering::Release);
         result
     }
+}
+
+#[cold]
+#[inline(never)]
+fn make() -> Option<*mut RemoteCache> {
+    let cache = meta::take_zeroed(size_of::<RemoteCache>())?;
+    // A child forked in between must not find one that is not empty yet.
+    compiler_fence(Ordering::Release);
+    Some(cache.as_ptr().cast())
 }
