@@ -15,6 +15,8 @@ const CRIMES: &[(&str, &str)] = &[
     ("double_free_both", "double free of 0x"),
     ("double_free_stranger", "double free of 0x"),
     ("double_free_by_two_others", "double free of 0x"),
+    ("double_free_in_a_batch", "double free of 0x"),
+    ("double_free_between_batches", "double free of 0x"),
     ("delete_after_free", "double free of 0x"),
     ("realloc_after_free", "double free of 0x"),
     ("realloc_after_free_large", "is not memory of this heap"),

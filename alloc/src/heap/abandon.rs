@@ -63,6 +63,8 @@ pub(super) fn adopt() -> Option<*mut Heap> {
     // Whoever works on it as an abandoned heap does so under its lock and checks `live` there.
     let _guard = heap.lock.lock();
     heap.swept.set(false);
+    // What others have freed since is to be used before blocks that nobody has touched: short threads would never come to need it.
+    heap.drain_remote();
     heap.live.store(true, Ordering::Relaxed);
     Some((&raw const *heap).cast_mut())
 }

@@ -109,8 +109,8 @@ pub(crate) struct Heap {
     pools: [AtomicPtr<Bins>; Pool::COUNT],
     /// Slabs that other threads have freed blocks of.
     pub(crate) remote: RemoteStack,
-    /// What its thread has freed of other heaps' blocks.
-    remote_cache: RemoteCache,
+    /// What its thread has freed of other heaps' blocks; null until there is something. By the owner.
+    remote_cache: Cell<*mut RemoteCache>,
     /// The slab its thread is giving a block back to that belongs to another heap; null otherwise. For [`abandon::reset_after_fork`].
     pushing: AtomicPtr<Slab>,
     lock: Lock<()>,
@@ -145,7 +145,7 @@ impl Heap {
             default: Bins::new(Pool::Default),
             pools: [const { AtomicPtr::new(ptr::null_mut()) }; Pool::COUNT],
             remote: RemoteStack::new(),
-            remote_cache: RemoteCache::new(),
+            remote_cache: Cell::new(ptr::null_mut()),
             pushing: AtomicPtr::new(ptr::null_mut()),
             lock: Lock::new(()),
             live: AtomicBool::new(false),

@@ -1,6 +1,7 @@
 //! What models do to the heap beside using it (feature `model`). Zone: cold; one model thread at a time, or none.
 
 use super::abandon::{REGISTRY, SHARED_HEAP};
+use super::remote_cache::RemoteCache;
 use super::{Bins, Heap, abandon, thread};
 use crate::class::CLASSES;
 use crate::meta;
@@ -74,6 +75,7 @@ pub(crate) unsafe fn forget_all() {
         for bins in &heap.pools {
             give(bins.load(Ordering::Relaxed).cast(), size_of::<Bins>());
         }
+        give(heap.remote_cache.get().cast(), size_of::<RemoteCache>());
         give(this.cast(), size_of::<Heap>());
     }
     (registry.all, registry.abandoned) = (ptr::null_mut(), ptr::null_mut());

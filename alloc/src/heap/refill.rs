@@ -67,7 +67,7 @@ fn advance_unlocked(pool: Pool, class: usize) -> *mut u8 {
     // SAFETY: a bin holds a live slab or the empty one.
     let slab = unsafe { &*bins.current(class) };
     // What others have freed comes before words never used: else a slab whose blocks go to other threads is used to its end.
-    let found = slab.revisit() || (heap.remote.is_empty() && slab.begin_word());
+    let found = slab.revisit() || (!slab.has_remote() && slab.begin_word());
     if !found || heap.is_time() {
         return ptr::null_mut();
     }
@@ -114,7 +114,6 @@ impl Heap {
     /// Allocates a block of `class`, by the heap's owner.
     fn refill(&self, pool: Pool, class: usize) -> *mut u8 {
         let _guard = self.lock.lock();
-        self.drain_remote();
         self.purge_if_due();
         let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
         loop {
@@ -122,26 +121,38 @@ impl Heap {
             if !ptr::eq(slab, empty_slab()) {
                 // SAFETY: a current slab is alive.
                 let this = unsafe { &*slab };
-                if this.advance() {
+                if this.revisit() || (self.fetch(this) && this.revisit()) || this.begin_word() {
                     this.forget_cursor();
                     return or_null(this.pop());
                 }
                 this.set_full(true);
                 bins.set_current(class, empty_slab());
             }
-            let slab = match bins.pop_partial(class) {
-                Some(slab) => slab,
-                None => match bins.fresh_slab(self, class) {
-                    Some(slab) => slab,
-                    // What others have freed meanwhile came in while memory was sought.
-                    None => match bins.pop_partial(class) {
-                        Some(slab) => slab,
-                        None => return ptr::null_mut(),
-                    },
-                },
+            let Some(slab) = bins.pop_partial(class).or_else(|| self.find_slab(bins, class)) else {
+                return ptr::null_mut();
             };
             bins.set_current(class, slab);
         }
+    }
+
+    /// Takes in what others have freed of the slab in use, and leaves it on the stack if it is there; whether there was anything. Under the lock.
+    fn fetch(&self, slab: &Slab) -> bool {
+        let found = slab.has_remote() && slab.collect();
+        if found && slab.is_long_undrained() {
+            self.drain_remote();
+        }
+        found
+    }
+
+    /// A slab for `class` where none is listed: a full one that others have freed blocks of, or a new one. Under the lock.
+    ///
+    /// Not before: what they have freed stays where it is while there is anything else, so that one look finds as much as possible. Each
+    /// takes lines from the processors of those who free, and they take them back.
+    fn find_slab(&self, bins: &Bins, class: usize) -> Option<*mut Slab> {
+        self.drain_remote();
+        let found = bins.pop_partial(class).or_else(|| bins.fresh_slab(self, class));
+        // What others have freed meanwhile came in while memory was sought.
+        found.or_else(|| bins.pop_partial(class))
     }
 
     /// Takes in what other threads have freed; under the lock.

@@ -3,13 +3,15 @@
 //! Zone: cold. A remote free costs an atomic read-modify-write of a cache line that the owner's processor holds, and now and then a
 //! notice to the owner. A thread that frees many of another's blocks frees neighbours, so their bits are gathered first. Gathered blocks
 //! are live to everybody else, so their slab stays. They go back when there are enough of a word, when the place is needed for
-//! another word, once per purge period, on trim, and at the thread's end; a thread that does nothing else but free keeps at most 15 blocks
-//! of each of 32 words. Large blocks are not gathered: what can wait unseen is to be small.
+//! another word, once per purge period, on trim, and at the thread's end; a thread that does nothing else but free keeps less than 2 KiB
+//! of each of 128 words. Large blocks are not gathered: what can wait unseen is to be small.
 //!
-//! A block that is free already, or gathered here, is refused at once. What another thread frees after it was gathered is found when
-//! its bits go back; not if its owner has handed it out again by then, as between any two threads that free one block at once.
+//! A block that was free before the first of its word was gathered, or is gathered here, is refused at once. What its owner or another thread
+//! frees after that is found when the bits go back; not if the owner has handed it out again by then, as between any two threads that free
+//! one block at once.
 
 use super::Heap;
+use crate::meta;
 use crate::pagemap;
 use crate::slab::{FreeFault, Slab};
 use crate::sync::atomic::{Ordering, compiler_fence};
@@ -19,10 +21,11 @@ use core::ptr;
 
 /// Blocks up to this size are gathered.
 const LARGEST: u32 = 512;
-/// So many of a word go back at once.
+/// So many of a word, or so many bytes of them, go back at once.
 const BATCH: u32 = 16;
-/// How many words are gathered for.
-const WORDS: usize = 32;
+const BATCH_BYTES: u32 = 2048;
+/// How many words are gathered for. Two threads that exchange blocks of 16 sizes have some 80 in use each.
+const WORDS: usize = 128;
 
 /// Bits of one word.
 struct Entry {
@@ -31,41 +34,27 @@ struct Entry {
     /// Address of the block gathered last.
     at: Cell<usize>,
     bits: Cell<u64>,
+    /// Blocks of the word that were free already when the first of these was gathered, or so it seemed.
+    free: Cell<u64>,
     word: Cell<u32>,
     count: Cell<u32>,
 }
 
-/// A heap's gathered remote frees; used by its owner thread alone.
+/// A heap's gathered remote frees; used by its owner thread alone. Zero-filled memory is one with nothing gathered.
+///
+/// Not a part of the heap: most threads never free another's block, and a program's start would touch two pages more.
 pub(super) struct RemoteCache([Entry; WORDS]);
-
-impl RemoteCache {
-    pub(super) const fn new() -> Self {
-        RemoteCache(
-            [const {
-                Entry {
-                    slab: Cell::new(ptr::null()),
-                    at: Cell::new(0),
-                    bits: Cell::new(0),
-                    word: Cell::new(0),
-                    count: Cell::new(0),
-                }
-            }; WORDS],
-        )
-    }
-}
 
 impl Heap {
     /// Frees a block of another heap's slab, by this heap's thread.
     pub(super) fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let index = slab.index_of(addr)?;
         let (word, bit) = (index / 64, 1u64 << (index % 64));
-        if slab.block_bytes > LARGEST {
+        let cache = if slab.block_bytes > LARGEST { None } else { self.remote_cache() };
+        let Some(cache) = cache else {
             return self.give_remote(slab, word, bit).map_err(|_| FreeFault::Double);
-        }
-        if slab.is_free(word, bit) {
-            return Err(FreeFault::Double);
-        }
-        let entry = &self.remote_cache.0[((&raw const *slab).addr() / 64 + word) % WORDS];
+        };
+        let entry = &cache.0[((&raw const *slab).addr() / 64 + word) % WORDS];
         if !ptr::eq(entry.slab.get(), slab) || entry.word.get() as usize != word {
             self.give_entry(entry);
             entry.slab.set(slab);
@@ -73,14 +62,20 @@ impl Heap {
         }
         // Each time: a header may be another slab's by now, with blocks elsewhere.
         entry.at.set(addr);
-        if entry.bits.get() & bit != 0 {
+        // What was free then may have been handed out since: another look tells. One at each free would take the line, which the owner writes
+        // to at each malloc and free, from its processor each time.
+        if entry.bits.get() == 0 || entry.free.get() & bit != 0 {
+            entry.free.set(slab.seen_free(word));
+        }
+        if (entry.bits.get() | entry.free.get()) & bit != 0 {
             return Err(FreeFault::Double);
         }
         // A child forked in between must not find bits of one word with the name of another.
         compiler_fence(Ordering::Release);
         entry.bits.set(entry.bits.get() | bit);
-        entry.count.set(entry.count.get() + 1);
-        if entry.count.get() >= BATCH {
+        let count = entry.count.get() + 1;
+        entry.count.set(count);
+        if count >= BATCH || count * slab.block_bytes >= BATCH_BYTES {
             self.give_entry(entry);
         }
         Ok(())
@@ -88,7 +83,19 @@ impl Heap {
 
     /// Gives everything gathered back to its heaps; by the owner thread, or in a forked child for a thread that is no more.
     pub(super) fn give_gathered(&self) {
-        self.remote_cache.0.iter().for_each(|entry| self.give_entry(entry));
+        // SAFETY: once made it is never freed, and it is this heap's alone.
+        if let Some(cache) = unsafe { self.remote_cache.get().as_ref() } {
+            cache.0.iter().for_each(|entry| self.give_entry(entry));
+        }
+    }
+
+    /// What its thread has gathered, made if need be; `None` without metadata. By the owner.
+    fn remote_cache(&self) -> Option<&RemoteCache> {
+        if self.remote_cache.get().is_null() {
+            self.remote_cache.set(make()?);
+        }
+        // SAFETY: as in `give_gathered`.
+        unsafe { self.remote_cache.get().as_ref() }
     }
 
     fn give_entry(&self, entry: &Entry) {
@@ -118,4 +125,13 @@ impl Heap {
         self.pushing.store(ptr::null_mut(), Ordering::Release);
         result
     }
+}
+
+#[cold]
+#[inline(never)]
+fn make() -> Option<*mut RemoteCache> {
+    let cache = meta::take_zeroed(size_of::<RemoteCache>())?;
+    // A child forked in between must not find one that is not empty yet.
+    compiler_fence(Ordering::Release);
+    Some(cache.as_ptr().cast())
 }

@@ -1,13 +1,13 @@
 //! Making and unmaking slabs, and walking their bits. Zone: cold, under the owning heap's lock.
 
 use super::hardened::side_bytes;
-use super::{HEADER_BYTES, Slab};
+use super::{Slab, bits_end};
 use crate::class::{class_bytes, slab_slices};
 use crate::config;
 use crate::heap::Heap;
 use crate::meta;
 use crate::pagemap::{self, SLICE_BYTES};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicPtr, Ordering};
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
@@ -38,7 +38,7 @@ const fn words_for(blocks: usize) -> usize {
 
 /// Bytes of the header of a slab of so many blocks of `bytes` bytes, with all that follows it.
 fn header_bytes(blocks: usize, bytes: usize, hardened: bool) -> usize {
-    HEADER_BYTES + 2 * words_for(blocks) * 8 + if hardened { side_bytes(blocks, bytes) } else { 0 }
+    bits_end(words_for(blocks)) + if hardened { side_bytes(blocks, bytes) } else { 0 }
 }
 
 /// Whether at least four bits are set.
@@ -82,13 +82,11 @@ impl Slab {
                 listed: Cell::new(false),
                 next: Cell::new(ptr::null_mut()),
                 prev: Cell::new(ptr::null_mut()),
-                remote_next: AtomicPtr::new(ptr::null_mut()),
-                remote_count: AtomicU32::new(0),
                 cursor_word: Cell::new(0),
                 used_words: Cell::new(0),
-                unannounced: Cell::new(0),
                 idle: Cell::new(0),
                 purged: Cell::new(0),
+                _spare: 0,
             });
             let slab = &*slab;
             for word in 0..words {

@@ -9,7 +9,7 @@
 //! * The slack of a live block is what its class has beyond the bytes asked for; that of a block never handed out is [`FRESH`].
 //! * The cursor of a hardened slab is never used, and no bin allocates from one: blocks are taken by [`Slab::take_random`] alone.
 
-use super::{FreeFault, HEADER_BYTES, Slab};
+use super::{FreeFault, Slab, bits_end};
 use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Tag in [`Slab::owner`]: a hardened slab, whose blocks no fast path may free.
@@ -54,7 +54,7 @@ impl Slab {
 
     fn dead(&self, word: usize) -> &AtomicU64 {
         debug_assert!(self.is_hardened() && word < self.words as usize);
-        let offset = HEADER_BYTES + (2 * self.words as usize + word) * 8;
+        let offset = bits_end(self.words as usize) + word * 8;
         // SAFETY: `create` took `side_bytes` more behind the remote words for a hardened slab; `word` is below `words`.
         unsafe { &*(&raw const *self).byte_add(offset).cast::<AtomicU64>() }
     }
@@ -63,7 +63,10 @@ impl Slab {
     fn slack_at(&self, index: usize, entry: usize) -> *const Slab {
         debug_assert!(self.is_hardened() && index < self.blocks as usize);
         // SAFETY: as for `dead`; an entry for each block follows the dead words.
-        unsafe { (&raw const *self).byte_add(HEADER_BYTES + 3 * self.words as usize * 8 + index * entry) }
+        unsafe {
+            (&raw const *self)
+                .byte_add(bits_end(self.words as usize) + self.words as usize * 8 + index * entry)
+        }
     }
 
     fn slack(&self, index: usize) -> u32 {

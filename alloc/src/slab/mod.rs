@@ -10,6 +10,7 @@
 //! |        | by owner, to take | by others, to be  |        +-------+-------+-------+---
 //! |        |                   | merged into local |        start   + size  + 2 size
 //! +--------+-------------------+-------------------+
+//!          each from a cache line of its own on
 //! ```
 //!
 //! Invariants:
@@ -31,9 +32,10 @@ pub(crate) use hardened::Taken;
 pub(crate) use remote::RemoteStack;
 
 use crate::heap::Heap;
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use core::cell::Cell;
 use core::ptr;
+use remote::RemoteSide;
 
 /// Tag in [`Slab::owner`]: no block was free when the owner last looked, and the slab is on no list, so that the owner's next `free`
 /// must take the slow path, which lists it if that is worth the while.
@@ -42,7 +44,8 @@ pub(crate) const FULL: usize = 1;
 /// The header of a slab; the local and the remote bits follow it in memory.
 ///
 /// Two cache lines: the first is what any thread needs to free a block, and seldom changes; the second is the owner's alone, whose mallocs
-/// change it all the time.
+/// change it all the time. So do its frees the local bits, and what others write begins with a line of its own ([`RemoteSide`]): a line
+/// that two processors write to goes to and fro between them, which costs more than everything else in a malloc or free.
 #[repr(C, align(64))]
 pub(crate) struct Slab {
     /// The heap whose thread allocates from it, tagged with [`FULL`]; null in the sentinels.
@@ -65,17 +68,13 @@ pub(crate) struct Slab {
     pub(crate) slices: u8,
     /// Whether it is on its bin's partial list. Under the heap's lock.
     pub(crate) listed: Cell<bool>,
-    /// Words of remote bits announced since the owner last drained the slab; above 0 exactly while it is on the stack or about to be
-    /// pushed.
-    remote_count: AtomicU32,
-    /// The next slab on the owner's stack of slabs with remote frees.
-    remote_next: AtomicPtr<Slab>,
     /// Blocks of the only word, or pages if there are more words, that were discarded and not handed out since. By the owner, or under
     /// the lock of a heap without one.
     purged: Cell<u64>,
-    /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
-    /// seen is done with this header. Under the heap's lock.
-    unannounced: Cell<i32>,
+    /// Those that were free when last looked at, and not handed out since. As `purged`.
+    idle: Cell<u64>,
+    /// The rest of the line.
+    _spare: u64,
 
     /// Blocks that [`Slab::pop`] takes before others: bits of the cursor's word, set there, too. By the owner.
     ahead: Cell<u64>,
@@ -97,15 +96,14 @@ pub(crate) struct Slab {
     /// Neighbours on its bin's partial list. Under the heap's lock.
     pub(crate) next: Cell<*mut Slab>,
     pub(crate) prev: Cell<*mut Slab>,
-    /// Those that were free when last looked at, and not handed out since. As `purged`.
-    idle: Cell<u64>,
 }
 
 // SAFETY: cells are accessed under the owner's rules stated on each field; the rest is atomic or constant after `create`.
 unsafe impl Sync for Slab {}
 
 const HEADER_BYTES: usize = size_of::<Slab>();
-const _: () = assert!(core::mem::offset_of!(Slab, ahead) == 64 && HEADER_BYTES == 128);
+const LINE: usize = 64;
+const _: () = assert!(core::mem::offset_of!(Slab, ahead) == LINE && HEADER_BYTES == 2 * LINE);
 
 /// What a bin points to when it has no slab: never has a free block.
 pub(crate) static EMPTY_SLAB: Slab = Slab::sentinel();
@@ -141,13 +139,11 @@ impl Slab {
             listed: Cell::new(false),
             next: Cell::new(ptr::null_mut()),
             prev: Cell::new(ptr::null_mut()),
-            remote_next: AtomicPtr::new(ptr::null_mut()),
-            remote_count: AtomicU32::new(0),
             cursor_word: Cell::new(0),
             used_words: Cell::new(0),
-            unannounced: Cell::new(0),
             idle: Cell::new(0),
             purged: Cell::new(0),
+            _spare: 0,
         }
     }
 
@@ -172,16 +168,30 @@ impl Slab {
     #[inline]
     fn local(&self, word: usize) -> &AtomicU64 {
         debug_assert!(word < self.words as usize);
-        // SAFETY: `create` allocated `2 * words` words behind the header; `word` is below `words`.
+        // SAFETY: `create` allocated `words` words behind the header; `word` is below `words`.
         unsafe { &*(&raw const *self).byte_add(HEADER_BYTES).cast::<AtomicU64>().add(word) }
+    }
+
+    #[inline]
+    fn remote_side(&self) -> &RemoteSide {
+        // SAFETY: `create` allocated the remote side behind the local words, zeroed, which is a valid one.
+        unsafe { &*(&raw const *self).byte_add(remote_offset(self.words as usize)).cast::<RemoteSide>() }
     }
 
     #[inline]
     fn remote(&self, word: usize) -> &AtomicU64 {
         debug_assert!(word < self.words as usize);
-        // SAFETY: as for `local`; the remote words follow the local ones.
-        unsafe {
-            &*(&raw const *self).byte_add(HEADER_BYTES).cast::<AtomicU64>().add(self.words as usize + word)
-        }
+        // SAFETY: `create` allocated `words` words behind the remote side; `word` is below `words`.
+        unsafe { &*(&raw const *self.remote_side()).add(1).cast::<AtomicU64>().add(word) }
     }
+}
+
+/// Where the remote side begins in the header of a slab of so many words.
+const fn remote_offset(words: usize) -> usize {
+    HEADER_BYTES + (words * 8).next_multiple_of(LINE)
+}
+
+/// Where the remote bits end.
+const fn bits_end(words: usize) -> usize {
+    remote_offset(words) + size_of::<RemoteSide>() + words * 8
 }

@@ -1,9 +1,10 @@
 //! Frees by threads that do not own the slab.
 //!
 //! Zone: cold (lock-free). The freeing thread sets the block's remote bit, or at once those of several blocks of a word. If that made the word of bits non-zero, it announces the word by
-//! adding to `remote_count`; the one that raises the count from 0 pushes the slab on the owner's stack. So most frees into a
-//! busy slab are one atomic instruction. The owner drains the stack on its next cold path: it resets the count, then collects
-//! the words.
+//! adding to the count beside the bits; the one that raises the count from 0 pushes the slab on the owner's stack. So most frees into a
+//! busy slab are one atomic instruction. The owner collects the words of the slab it allocates from when that has nothing else, and drains the
+//! stack when it has no other slab of a class, when a thread takes the heap over, and before it looks for empty ones: it resets each
+//! count, then collects the words.
 //!
 //! Why a count beside the bits: the header may be destroyed once every block is free, so nobody may touch it after the free that made it
 //! so. A freeing thread's last touch is setting its bit in a word that was not zero, or its announcement, or, for the one that pushes,
@@ -15,12 +16,32 @@
 
 use super::{FreeFault, Slab};
 use crate::heap::Heap;
-use crate::sync::atomic::{AtomicPtr, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crate::sys::proc::die;
+use core::cell::Cell;
 use core::ptr;
 
+/// What others write to when they free a slab's blocks, but for the bits, which follow it: most such frees go to no other line. Zero-filled
+/// memory is one, too.
+#[repr(C)]
+pub(super) struct RemoteSide {
+    /// Words of remote bits announced since the owner last drained the slab; above 0 exactly while it is on the stack or about to be
+    /// pushed.
+    pub(super) count: AtomicU32,
+    /// Words of remote bits collected whose announcement was not drained yet: 0 exactly if every thread that freed a block we have
+    /// seen is done with this header. Under the heap's lock.
+    pub(super) unannounced: Cell<i32>,
+    /// The next slab on the owner's stack of slabs with remote frees.
+    pub(super) next: AtomicPtr<Slab>,
+}
+
+/// So many words are collected from a slab before it is drained. No more are announced meanwhile, but for those that were not collected yet.
+const UNDRAINED: i32 = 1 << 12;
+
 /// A stack of slabs with remote frees, pushed by anyone, taken whole by the owner.
-#[repr(transparent)]
+///
+/// A cache line of its own: what the owner keeps beside it would go to and fro with each push.
+#[repr(C, align(64))]
 pub(crate) struct RemoteStack(pub(super) AtomicPtr<Slab>);
 
 impl RemoteStack {
@@ -39,7 +60,7 @@ impl RemoteStack {
         let this = (&raw const *slab).cast_mut();
         let mut head = self.0.load(Ordering::Relaxed);
         loop {
-            slab.remote_next.store(head, Ordering::Relaxed);
+            slab.remote_side().next.store(head, Ordering::Relaxed);
             match self.0.compare_exchange_weak(head, this, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -52,20 +73,21 @@ impl RemoteStack {
         let mut slab = self.0.swap(ptr::null_mut(), Ordering::Acquire);
         // SAFETY: slabs on the stack are alive: `is_idle` keeps them until they are drained.
         while let Some(this) = unsafe { slab.as_ref() } {
+            let side = this.remote_side();
             // Read before the count is reset: after that another thread may push the slab again.
-            slab = this.remote_next.load(Ordering::Relaxed);
-            let n = this.remote_count.swap(0, Ordering::AcqRel);
+            slab = side.next.load(Ordering::Relaxed);
+            let n = side.count.swap(0, Ordering::AcqRel);
             this.collect();
-            this.unannounced.set(this.unannounced.get() - n.cast_signed());
+            side.unannounced.set(side.unannounced.get() - n.cast_signed());
             f(this);
         }
     }
 }
 
 impl Slab {
-    /// Whether a block of `bits` in word `word` is free, as far as other threads' stores can be seen.
-    pub(crate) fn is_free(&self, word: usize, bits: u64) -> bool {
-        (self.local(word).load(Ordering::Relaxed) | self.remote(word).load(Ordering::Relaxed)) & bits != 0
+    /// The blocks of word `word` that are free, as far as other threads' stores can be seen.
+    pub(crate) fn seen_free(&self, word: usize) -> u64 {
+        self.local(word).load(Ordering::Relaxed) | self.remote(word).load(Ordering::Relaxed)
     }
 
     /// Gives block `index` back, from a thread that does not own the slab.
@@ -91,7 +113,7 @@ impl Slab {
         if before & bits != 0 {
             return Err(before & bits);
         }
-        if before == 0 && self.remote_count.fetch_add(1, Ordering::AcqRel) == 0 {
+        if before == 0 && self.remote_side().count.fetch_add(1, Ordering::AcqRel) == 0 {
             // SAFETY: heaps are never freed; a slab in use has one, and a count above 0 keeps the slab.
             unsafe { (*heap).remote.push(self) };
         }
@@ -101,6 +123,17 @@ impl Slab {
     /// Address of the first block of `bits` in word `word`.
     pub(crate) fn address_of(&self, word: usize, bits: u64) -> usize {
         self.start + (word * 64 + bits.trailing_zeros() as usize) * self.block_bytes as usize
+    }
+
+    /// Whether there is something to collect that was announced. By the owner, with or without its lock.
+    ///
+    /// The count alone does not tell: it is reset when the stack is drained, and the words may have been collected before.
+    pub(crate) fn has_remote(&self) -> bool {
+        let used = self.used_words.get() as usize;
+        // A sentinel has no remote side.
+        used != 0
+            && self.remote_side().count.load(Ordering::Relaxed) != 0
+            && (0..used).any(|word| self.remote(word).load(Ordering::Relaxed) != 0)
     }
 
     /// Moves the remote bits into the local ones; whether there were any. By the owner under its lock.
@@ -120,20 +153,29 @@ impl Slab {
             local.store(before | bits, Ordering::Relaxed);
             found += 1;
         }
-        self.unannounced.set(self.unannounced.get() + found);
+        let side = self.remote_side();
+        side.unannounced.set(side.unannounced.get() + found);
         found != 0
+    }
+
+    /// Whether so much was collected since the slab was drained that it is time to: else the count of what is announced would run over where a
+    /// program goes round in one slab, without a purge, for hours. By the owner under its lock.
+    pub(crate) fn is_long_undrained(&self) -> bool {
+        self.remote_side().unannounced.get() > UNDRAINED
     }
 
     /// Takes in every remote bit, announced or not, as if nobody were at work on it. Only while no other thread exists, and not on a stack.
     pub(crate) fn settle(&self) {
-        self.remote_count.store(0, Ordering::Relaxed);
+        let side = self.remote_side();
+        side.count.store(0, Ordering::Relaxed);
         self.collect();
-        self.unannounced.set(0);
+        side.unannounced.set(0);
     }
 
     /// Whether every thread whose remote free was collected is done with the header: each word collected was announced. Under the owner's lock.
     pub(super) fn remote_is_quiet(&self) -> bool {
-        self.remote_count.load(Ordering::Acquire) == 0 && self.unannounced.get() == 0
+        let side = self.remote_side();
+        side.count.load(Ordering::Acquire) == 0 && side.unannounced.get() == 0
     }
 }
 
@@ -142,6 +184,22 @@ mod tests {
     use super::*;
     use crate::arena::Pool;
     use crate::{class, heap, pagemap};
+
+    /// A block goes to and fro between its owner, who needs no other slab, and somebody else.
+    #[test]
+    fn what_is_announced_is_counted_off_while_one_slab_is_enough() {
+        let allocate = || heap::allocate_slow(Pool::Default, class::class_of(8192), 8192, 16, 0).addr();
+        let blocks: Vec<usize> = (0..8).map(|_| allocate()).collect();
+        let slab_of = |block| pagemap::slab_at(pagemap::offset(block).unwrap());
+        assert!(blocks.iter().all(|&block| slab_of(block) == slab_of(blocks[0])), "one slab");
+        // SAFETY: the blocks are live and this thread's, so their slab is, and nobody else uses either.
+        let slab = unsafe { &*slab_of(blocks[0]) };
+        for _ in 0..3 * UNDRAINED {
+            slab.push_remote_block(7).unwrap();
+            assert_eq!(allocate(), blocks[7]);
+            assert!(slab.remote_side().count.load(Ordering::Relaxed) <= UNDRAINED.cast_unsigned() + 1);
+        }
+    }
 
     /// The two states in which a fork can leave a free: bit set but not announced, announced but not pushed.
     #[test]
@@ -153,7 +211,7 @@ mod tests {
             let slab = unsafe { &*pagemap::slab_at(offset) };
             let (index, live) = (slab.index_of(block).unwrap(), slab.live_blocks());
             slab.remote(index / 64).fetch_or(1 << (index % 64), Ordering::AcqRel);
-            slab.remote_count.fetch_add(announced, Ordering::AcqRel);
+            slab.remote_side().count.fetch_add(announced, Ordering::AcqRel);
             slab.settle();
             assert_eq!(slab.live_blocks(), live - 1);
             assert_ne!(slab.local(index / 64).load(Ordering::Relaxed) & 1 << (index % 64), 0);

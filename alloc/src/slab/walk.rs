@@ -10,7 +10,7 @@ impl RemoteStack {
         // SAFETY: slabs on the stack are alive.
         while let Some(this) = unsafe { slab.as_ref() } {
             f(this);
-            slab = this.remote_next.load(Ordering::Relaxed);
+            slab = this.remote_side().next.load(Ordering::Relaxed);
         }
     }
 }
@@ -18,7 +18,7 @@ impl RemoteStack {
 impl Slab {
     /// Whether frees have been announced that were not drained yet.
     pub(crate) fn is_announced(&self) -> bool {
-        self.remote_count.load(Ordering::Relaxed) > 0
+        self.remote_side().count.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the block that starts at `addr` is live.
@@ -50,7 +50,7 @@ impl Slab {
         if self.is_hardened() {
             self.check_dead();
         }
-        let unannounced = self.unannounced.get();
+        let unannounced = self.remote_side().unannounced.get();
         assert!(unannounced >= 0, "slab {:#x}: {unannounced} words collected but not announced", self.start);
         assert_eq!(self.strays(), 0, "slab {:#x}: blocks chosen ahead that are not free", self.start);
     }

@@ -26,6 +26,25 @@ fn blocks_freed_by_others_are_found_by_an_owner_who_needs_them() {
     });
 }
 
+/// The slab in use, from which the owner fetches what others have freed without draining the stack that it is on. What they announced
+/// meanwhile counts later, and until then the slab stays, empty or not.
+#[test]
+fn what_the_owner_fetches_is_announced_afterwards() {
+    explore(|| {
+        let blocks: Vec<usize> = quietly(|| (0..8).map(|_| malloc(BIG)).collect());
+        let threads = [[0, 1], [2, 3]].map(|mine| mine.map(|i| blocks[i]));
+        let threads = threads.map(|mine| spawn(move || mine.into_iter().for_each(free)));
+        quietly(|| blocks[4..].iter().copied().for_each(free));
+        // More than the owner has: some are the others', or of another slab.
+        let again: Vec<usize> = (0..6).map(|_| malloc(BIG)).collect();
+        again.into_iter().for_each(free);
+        terrace::raw::trim();
+        let block = malloc(BIG);
+        join(threads);
+        free(block);
+    });
+}
+
 /// A slab with few live blocks in two words: it becomes empty under the hands of those who free, and the owner destroys it.
 #[test]
 fn a_header_outlives_everybody_who_frees_into_it() {
