@@ -57,6 +57,8 @@ pub(crate) struct Extent {
     pub(crate) remapped: AtomicU8,
     /// How often, modulo 2^16, pages of live slices were given back to the system.
     emptied: AtomicU16,
+    /// Slabs: by slice, how many free blocks there were, modulo 2^32, where allocation came by; counted while memory is tight.
+    born: [AtomicU32; SLICES],
 }
 
 static TABLE: AtomicPtr<Extent> = AtomicPtr::new(ptr::null_mut());
@@ -140,6 +142,17 @@ impl Extent {
     #[inline]
     pub(crate) fn emptied(&self) -> u16 {
         self.emptied.load(Ordering::Relaxed)
+    }
+
+    /// Notes that `blocks` blocks of a slice are going to be allocated. By the owner.
+    pub(crate) fn note_births(&self, slice: usize, blocks: u32) {
+        let born = &self.born[slice];
+        born.store(born.load(Ordering::Relaxed).wrapping_add(blocks), Ordering::Relaxed);
+    }
+
+    /// How often that happened, by slice.
+    pub(crate) fn births(&self) -> [u32; SLICES] {
+        core::array::from_fn(|slice| self.born[slice].load(Ordering::Relaxed))
     }
 
     /// The slices that hold live data.

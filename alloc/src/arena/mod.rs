@@ -33,8 +33,8 @@ pub(crate) use runs::{
 };
 pub(crate) use view::call_growth_hook;
 pub use view::{
-    ArenaView, ExtentView, arena_count, extent_view, for_each_arena, for_each_extent, live_extent_bytes,
-    reserved_bytes, set_growth_hook,
+    ArenaView, ExtentView, arena_count, births, extent_view, for_each_arena, for_each_extent,
+    live_extent_bytes, reserved_bytes, set_growth_hook,
 };
 #[cfg(feature = "invariants")]
 pub(crate) use walk::check;

@@ -1,6 +1,6 @@
 //! What the arenas publish: snapshots without a lock, for the control plane and for statistics.
 
-use super::extent::{self, EXTENT_BYTES, Kind};
+use super::extent::{self, EXTENT_BYTES, Kind, SLICES};
 use super::pool::Pool;
 use super::reserve;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +64,13 @@ pub fn extent_view(index: u32) -> Option<ExtentView> {
         }
     }
     None
+}
+
+/// How many blocks were allocated lately in each slice of the extent with this index: counters that begin anywhere, go round, and stand still
+/// while memory is not tight.
+#[must_use]
+pub fn births(index: u32) -> [u32; SLICES] {
+    extent::at(index as usize).births()
 }
 
 /// Calls `f` for every extent that is handed out, in address order within an arena. Lock-free: extents change under it, and `birth`

@@ -4,6 +4,7 @@
 
 use crate::arena::{self, ArenaView, ExtentView, pressure};
 use crate::heat::clock::now_ns;
+use crate::heat::map::{PAGES, SLICE_PAGES};
 use crate::mover::batch::{self, PageMover};
 use crate::sys::{Errno, numa, proc};
 use crate::tier::budget::{Measured, cgroup_limit, node_bytes};
@@ -18,6 +19,8 @@ pub(crate) trait System: PageMover {
     fn extents(&self, f: &mut dyn FnMut(ExtentView));
     /// The live extent with this index, as it is now.
     fn extent(&self, index: u32) -> Option<ExtentView>;
+    /// How many blocks were allocated in each slice of the extent with this index, from any beginning, modulo 2^32.
+    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES];
     /// Calls `f` for every arena.
     fn arenas(&self, f: &mut dyn FnMut(ArenaView));
     /// Bytes of live extents.
@@ -79,6 +82,10 @@ impl System for Process {
 
     fn extent(&self, index: u32) -> Option<ExtentView> {
         arena::extent_view(index)
+    }
+
+    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+        arena::births(index)
     }
 
     fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {

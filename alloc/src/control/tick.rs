@@ -196,6 +196,9 @@ impl Plane {
             self.device_order = device.iter().collect();
             self.map.extents_mut().iter_mut().for_each(|e| e.asked = 0);
         }
+        for extent in self.map.extents_mut() {
+            extent.take_births(now, system.births(extent.view.index));
+        }
         self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
         let pages = self.map.placed().0 / PAGE_BYTES as u64;
         if std::mem::take(&mut self.moves_lately) > pages / 500 {

@@ -17,6 +17,8 @@ pub const PAGE_BYTES: usize = 4096;
 /// Pages in a slice.
 pub const SLICE_PAGES: usize = 16;
 
+/// The doubt about a rate that is the blocks allocated on a page: there are other uses.
+const BIRTHS_DOUBT: i32 = OCTAVE / 2;
 /// How many standard deviations count as likely: three quarters.
 const MARGIN: (i32, i32) = (3, 4);
 
@@ -114,8 +116,6 @@ pub struct Extent {
     pub dram: u16,
     /// Live pages on a device.
     pub device: u16,
-    /// When a tracker last looked at single pages here.
-    pub zoomed: u64,
     /// When slices here were last looked at, each by itself.
     pub surveyed: u64,
     /// By slice, how unlikely it is, in quarters of a bit, that chance had its pages touched each time it was looked at lately.
@@ -128,6 +128,10 @@ pub struct Extent {
     pub answered: u64,
     /// What it usually does as a whole.
     pub usual: Usual,
+    /// Blocks allocated by slice, and when that was counted.
+    births: ([u32; PAGES / SLICE_PAGES], u64),
+    /// The rate code of how many that is for each of its pages; 0 = none lately.
+    birth_rate: [u16; PAGES / SLICE_PAGES],
     /// The pages.
     pub pages: [Page; PAGES],
 }
@@ -142,13 +146,14 @@ impl Extent {
             absent: 0,
             dram: 0,
             device: 0,
-            zoomed: 0,
             surveyed: 0,
             surprise: [0; PAGES / SLICE_PAGES],
             touched: 0,
             present: 0,
             answered: 0,
             usual: Usual::default(),
+            births: Default::default(),
+            birth_rate: Default::default(),
             pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })
     }
@@ -173,6 +178,27 @@ impl Extent {
         self.view.base + i * PAGE_BYTES
     }
 
+    /// Takes in how many blocks had been allocated in each slice by `now`, from any beginning: so often at least its pages are used, although
+    /// a program that allocates one block after another uses each page for a moment only, and is seldom seen to.
+    pub fn take_births(&mut self, now: u64, births: [u32; PAGES / SLICE_PAGES]) {
+        let (before, at) = std::mem::replace(&mut self.births, (births, now));
+        let seconds = now.saturating_sub(at) as f64 / 1e9;
+        if at == 0 || seconds < 0.1 {
+            return;
+        }
+        let fade = (seconds * f64::from(OCTAVE)) as u16;
+        for (slice, rate) in self.birth_rate.iter_mut().enumerate() {
+            let new = f64::from(births[slice].wrapping_sub(before[slice])) / seconds / SLICE_PAGES as f64;
+            let new = if new > 0.0 { code_of_hz(new) } else { 0 };
+            *rate = new.max(rate.saturating_sub(fade));
+        }
+    }
+
+    /// Whether what is known of page `i` is first of all that blocks are allocated there.
+    pub fn gives_birth(&self, i: usize) -> bool {
+        self.birth_rate[i / SLICE_PAGES] > self.pages[i].heat.rate
+    }
+
     /// The rate the policy compares, with the pool's bias: three octaves for or against.
     pub fn effective(&self, i: usize, now: u64) -> u16 {
         let raw = i32::from(self.raw_rate(i, now));
@@ -188,13 +214,18 @@ impl Extent {
     /// which makes newborn pages hot and old silent ones cold.
     pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
         let heat = self.pages[i].heat;
-        if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate }
+        let rate = if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate };
+        rate.max(self.birth_rate[i / SLICE_PAGES])
     }
 
     /// The standard deviation of [`Extent::raw_rate`], in code units.
     pub fn deviation(&self, i: usize) -> i32 {
         let heat = &self.pages[i].heat;
-        if heat.is_blank() { IGNORANT * OCTAVE } else { heat.deviation() }
+        match () {
+            () if self.gives_birth(i) => BIRTHS_DOUBT,
+            () if heat.is_blank() => IGNORANT * OCTAVE,
+            () => heat.deviation(),
+        }
     }
 
     /// For how long page `i` has been in use, ns.
@@ -273,6 +304,7 @@ impl HeatMap {
                         for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
                             extent.pages[i] = Page { heat, place: extent.pages[i].place, ..Page::default() };
                             extent.slice_born[i / SLICE_PAGES] = now;
+                            extent.birth_rate[i / SLICE_PAGES] = 0;
                         }
                         extent.asked = if fresh != 0 { 0 } else { extent.asked };
                         extent.recount();
@@ -330,6 +362,26 @@ mod tests {
         assert_eq!(size_of::<Page>(), 8);
         let per_extent = size_of::<Extent>() as f64;
         assert!(per_extent / f64::from(2 << 20) < 0.003, "more than 0.3 % of the heap");
+    }
+
+    #[test]
+    fn pages_where_blocks_are_allocated_are_used_that_often_and_a_while_later_no_more() {
+        let mut map = HeatMap::new();
+        map.sync(0, |f| f(view(7, 1, u32::MAX)));
+        let e = &mut map.extents_mut()[0];
+        let second = 1_000_000_000;
+        let mut births = [u32::MAX - 100; PAGES / SLICE_PAGES];
+        e.take_births(second, births);
+        assert!(!e.gives_birth(0), "from any beginning");
+        births[3] = births[3].wrapping_add(16 * 100);
+        e.take_births(2 * second, births);
+        let hz = super::super::rate::hz_of_code(e.raw_rate(3 * SLICE_PAGES, 2 * second));
+        assert!((90.0..110.0).contains(&hz) && e.gives_birth(3 * SLICE_PAGES + 15), "{hz}");
+        assert!(!e.gives_birth(2 * SLICE_PAGES) && !e.gives_birth(4 * SLICE_PAGES));
+        for later in 3..40 {
+            e.take_births(later * second, births);
+        }
+        assert!(!e.gives_birth(3 * SLICE_PAGES));
     }
 
     #[test]

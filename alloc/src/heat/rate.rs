@@ -434,6 +434,36 @@ mod tests {
     }
 
     #[test]
+    fn a_page_known_by_its_neighbours_alone_stays_in_doubt_however_often_they_answer() {
+        let w = Window::new(100_000_000);
+        let after = |q: f32| {
+            let mut e = Estimate::default();
+            (0..100).for_each(|_| w.shared(&mut e, q));
+            e
+        };
+        let (one, half, all) = (after(1.0 / 16.0), after(0.5), after(15.0 / 16.0));
+        assert!(one.deviation() > 3 * OCTAVE / 2 && half.deviation() > 2 * OCTAVE, "{one:?} {half:?}");
+        assert!(i32::from(all.rate) - all.deviation() > i32::from(w.unit_code()), "{all:?}");
+        assert!(all.seen() >= 2 && one.seen() == 0, "what neighbours do proves no page hot unless most are");
+        for (e, q) in [(one, 1.0 / 16.0), (half, 0.5)] {
+            assert!((w.probability(&Estimate { doubt: 8, ..e }) - q).abs() < 0.1, "{e:?} for {q}");
+        }
+    }
+
+    #[test]
+    fn a_certain_shared_answer_is_as_good_as_an_answer() {
+        let w = Window::new(100_000_000);
+        for (q, touched) in [(0.0, false), (1.0, true)] {
+            let mut own = Estimate { rate: w.unit_code(), doubt: 2 * FINE as u8, trail: 0 };
+            let mut shared = own;
+            w.answer(&mut own, touched);
+            w.shared(&mut shared, q);
+            assert_eq!(own.rate, shared.rate);
+            assert!(own.doubt.abs_diff(shared.doubt) <= 1, "{own:?} {shared:?}");
+        }
+    }
+
+    #[test]
     fn what_was_known_is_a_guess_after_a_change_of_habits() {
         let w = Window::new(100_000_000);
         let mut e = Estimate::default();

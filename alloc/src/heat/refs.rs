@@ -327,8 +327,8 @@ impl<K: Kernel> Refs<K> {
             if *now != last.0 {
                 last = (*now, pace.apply(Window::new(now.saturating_sub(cleared))));
             }
-            tally.take(map, mapping, last.1, *now, &mut |addr, pages, touched| {
-                self.zoom.note_mixed(addr, pages, touched);
+            tally.take(map, mapping, last.1, *now, &mut |addr, pages| {
+                self.zoom.note_mixed(addr, pages);
             });
         }
         if pace.is_useful() {
@@ -350,7 +350,7 @@ impl<K: Kernel> Refs<K> {
             self.adapt_window(&tally, look.dram_share, spread);
         }
         self.get_used_to(pace, map);
-        self.eager = self.eager.saturating_sub(tally.singles);
+        self.eager = self.eager.saturating_sub(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
             tally.slices.clear();

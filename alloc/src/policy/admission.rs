@@ -41,8 +41,7 @@ impl Rules<'_> {
     pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        page.heat.seen() >= EVIDENCE
-            && page.heat.at_work()
+        (extent.gives_birth(i) || (page.heat.seen() >= EVIDENCE && page.heat.at_work()))
             // A page that was demoted and is now certainly as hot as pages in DRAM are, or clearly hotter than the coldest of them, was
             // demoted by mistake.
             && (!held || extent.bounds(i, self.now).0 > self.typical)

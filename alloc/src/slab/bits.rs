@@ -2,6 +2,7 @@
 
 use super::hardened::side_bytes;
 use super::{Slab, bits_end};
+use crate::arena::{self, EXTENT_BYTES, extent};
 use crate::class::{class_bytes, slab_slices};
 use crate::config;
 use crate::heap::Heap;
@@ -195,8 +196,19 @@ impl Slab {
         if let Some(word) = word {
             self.point_at(word);
             self.calls_left.set(CALLS);
+            if arena::pressure::tight() {
+                self.note_births(word);
+            }
         }
         word.is_some()
+    }
+
+    /// Tells the extent how many blocks of a word are going to be allocated, which says that their pages are in use.
+    #[cold]
+    fn note_births(&self, word: usize) {
+        let first = self.start + word * 64 * self.block_bytes as usize;
+        let (extent, slice) = (extent::at(extent::index_of(first)), first % EXTENT_BYTES / SLICE_BYTES);
+        extent.note_births(slice, self.local(word).load(Ordering::Relaxed).count_ones());
     }
 
     /// Puts the cursor in order, wherever its thread was when a fork left it behind. Only while no other thread exists.

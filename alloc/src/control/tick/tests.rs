@@ -24,6 +24,9 @@ impl System for World {
         });
         found
     }
+    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+        World::births(self, index)
+    }
     fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
         f(self.arena());
     }
@@ -184,6 +187,9 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
         fn extent(&self, index: u32) -> Option<ExtentView> {
             System::extent(&self.0, index)
         }
+        fn births(&self, _: u32) -> [u32; PAGES / SLICE_PAGES] {
+            Default::default()
+        }
         fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
             f(self.0.arena());
         }
@@ -343,4 +349,17 @@ fn of_a_zipf_heap_the_hottest_pages_are_found_first() {
     assert!(run.fraction_of_oracle() > 0.7, "{} of the oracle after 5 s", run.fraction_of_oracle());
     run.seconds(15);
     assert!(run.fraction_of_oracle() > 0.9, "{} of the oracle", run.fraction_of_oracle());
+}
+
+/// Objects that are born one after the other, read a few times and left alone: each page is in use for a moment, often, and seldom seen to be.
+#[test]
+fn pages_where_blocks_are_born_come_to_dram_although_others_are_seen_in_use_more_often() {
+    let n = 32 * PAGES;
+    let is_young = |i: usize| i / PAGES % 4 == 1;
+    let mut run = eighth((0..n).map(|i| if is_young(i) { 2.0 } else { 5.0 }).collect(), false);
+    run.world.0.borrow_mut().births = (0..n).map(|i| if is_young(i) { 20.0 } else { 0.0 }).collect();
+    run.seconds(60);
+    let w = run.world.0.borrow();
+    let young = (0..n).filter(|&i| w.node[i] == 0 && is_young(i)).count();
+    assert!(young > n / 8 * 8 / 10, "{young} of {}", n / 8);
 }

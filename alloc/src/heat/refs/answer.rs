@@ -29,8 +29,8 @@ pub(super) struct Tally {
     pub(super) expected: f64,
     /// Mappings seen.
     pub(super) mappings: u32,
-    /// Mappings of a few pages.
-    pub(super) singles: u64,
+    /// Mappings of less than an extent.
+    pub(super) looks: u64,
     /// Where the last mapping's extent was found; mappings come by ascending address.
     pub(super) cursor: usize,
 }
@@ -49,7 +49,7 @@ impl Tally {
         m: &Mapping,
         window: Window,
         now: u64,
-        mixed: &mut dyn FnMut(usize, usize, u32),
+        mixed: &mut dyn FnMut(usize, usize),
     ) {
         let (present, touched) = (m.rss_kb / 4, m.referenced_kb / 4);
         self.mappings += 1;
@@ -116,10 +116,9 @@ impl Tally {
                 extent.surveyed = now;
             }
             if to - from < PAGES {
-                extent.zoomed = now;
-                self.singles += 1;
+                self.looks += 1;
                 if !exact {
-                    mixed(m.start, to - from, touched);
+                    mixed(m.start, to - from);
                 }
             }
         }
@@ -233,6 +232,7 @@ impl Odds {
 mod tests {
     use super::*;
     use crate::arena::{ExtentView, Pool};
+    use crate::heat::rate::{FINE, OCTAVE};
 
     fn map_of(n: usize) -> HeatMap {
         let mut map = HeatMap::new();
@@ -261,7 +261,7 @@ mod tests {
     fn an_untouched_mapping_is_a_miss_for_each_of_its_pages() {
         let mut map = map_of(2);
         let mut t = Tally::default();
-        t.take(&mut map, &mapping(1 << 21, 512, 512, 0), Window::new(W), 5, &mut |_, _, _| {
+        t.take(&mut map, &mapping(1 << 21, 512, 512, 0), Window::new(W), 5, &mut |_, _| {
             panic!("not mixed")
         });
         assert_eq!(t.answers, 512);
@@ -274,21 +274,58 @@ mod tests {
         let mut map = map_of(1);
         let mut t = Tally::default();
         let mut asked = Vec::new();
-        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 5), Window::new(W), 5, &mut |a, n, k| {
-            asked.push((a, n, k));
+        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 5), Window::new(W), 5, &mut |a, n| {
+            asked.push((a, n));
         });
-        assert_eq!(asked, [((1 << 21) + 65536, 16, 5)]);
+        assert_eq!(asked, [((1 << 21) + 65536, 16)]);
         let e = &map.extents()[0];
         assert!(e.pages[16..32].iter().all(|p| p.heat.rate > 0 && p.heat.seen() == 0));
         assert!(e.pages[..16].iter().all(|p| p.heat.rate == 0));
     }
 
     #[test]
+    fn of_a_mixed_mapping_the_page_that_is_known_to_be_hot_was_touched_and_the_cold_ones_were_not() {
+        let mut map = map_of(1);
+        for (i, page) in map.extents_mut()[0].pages.iter_mut().enumerate() {
+            let octaves = if i == 21 { 2 } else { -5 };
+            page.heat.rate = (i32::from(Window::new(W).unit_code()) + octaves * OCTAVE) as u16;
+            page.heat.doubt = (FINE / 2) as u8;
+        }
+        let before = map.extents()[0].pages[21].heat;
+        let slice = mapping((1 << 21) + 65536, 16, 16, 1);
+        let mut t = Tally::default();
+        t.take(&mut map, &slice, Window::new(W), 5, &mut |_, _| ());
+        let pages = &map.extents()[0].pages;
+        assert!(pages[21].heat.rate.abs_diff(before.rate) < OCTAVE as u16 / 4 && pages[21].heat.at_work());
+        assert!(pages[20].heat.rate < before.rate - 6 * OCTAVE as u16);
+        assert!((t.slices[0].mean - 1.5).abs() < 0.5 && t.slices[0].found == 1.0, "{:?}", t.slices);
+        // Almost all of it touched where only one page used to be: all may be hotter than was thought.
+        let cold = pages[20].heat;
+        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 15), Window::new(W), 6, &mut |_, _| ());
+        let now = map.extents()[0].pages[20].heat;
+        assert!(now.rate > cold.rate + OCTAVE as u16 / 4 && now.doubt > 2 * cold.doubt, "{cold:?} {now:?}");
+    }
+
+    #[test]
+    fn a_slice_that_is_touched_each_time_when_others_are_not_is_a_surprise() {
+        let mut map = map_of(4);
+        for _ in 0..4 {
+            let slices = (0..64).map(|s| mapping((1 << 21) + s * 65536, 16, 16, u32::from(s % 16 == 5)));
+            note_surprises(&mut map, &slices.map(|m| (m, 0)).collect::<Vec<_>>());
+        }
+        assert_eq!(map.extents()[0].surprise[5], 4 * 4 * 4, "four bits each time");
+        assert_eq!(map.extents()[0].surprise[6], 0);
+        note_surprises(&mut map, &[(mapping((1 << 21) + 5 * 65536, 16, 16, 0), 0)]);
+        note_surprises(&mut map, &[(mapping((1 << 21) + 6 * 65536, 16, 16, 3), 0)]);
+        assert_eq!(map.extents()[0].surprise[6], 0, "nor is it when all are");
+    }
+
+    #[test]
     fn a_mapping_outside_the_heap_changes_nothing() {
         let mut map = map_of(1);
         let mut t = Tally::default();
-        t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
-        t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), 5, &mut |_, _, _| panic!());
+        t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), 5, &mut |_, _| panic!());
+        t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), 5, &mut |_, _| panic!());
         assert_eq!((t.present, t.answers), (0, 0));
     }
 }

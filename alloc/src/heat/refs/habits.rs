@@ -105,6 +105,23 @@ mod tests {
     }
 
     #[test]
+    fn slices_that_are_off_by_more_than_usual_are_a_change_and_a_faster_program_is_none() {
+        // Every second slice has half of its pages touched, and the others one; by `pace`, and exchanged.
+        let slices = |pace: f32, exchanged: usize| -> Tally {
+            let forecast = |i: usize| {
+                let (mean, found) = ([8.0, 1.0][i % 2], [8.0, 1.0][(i + exchanged) % 2]);
+                let chance = [-1.0, 0.0, 1.0][i % 3] * f32::from(u8::from(found > 1.0));
+                Forecast { found: pace * found + chance, mean, variance: mean * 0.5 }
+            };
+            Tally { slices: (0..300).map(forecast).collect(), ..Tally::default() }
+        };
+        let mut habits = Habits::new();
+        assert!((20..40).all(|i| !habits.have_changed(&slices(1.0, 0), Pace::Usual, i * S)));
+        assert!((40..45).all(|i| !habits.have_changed(&slices(1.5, 0), Pace::Usual, i * S)));
+        assert!(habits.have_changed(&slices(1.0, 1), Pace::Usual, 50 * S));
+    }
+
+    #[test]
     fn one_round_in_which_the_program_stalled_is_no_change() {
         let mut habits = Habits::new();
         for i in 0..200 {

@@ -153,7 +153,7 @@ fn judge(map: &mut HeatMap, cleared: u64) -> Shift {
             // An extent that changes often has to change more to be noticed.
             let swing = usual.swing.max((off.unsigned_abs() as u16 / 8).min(SWING.1));
             e.usual = Usual { rate, unit, swing, windows: 1, odd: 0 };
-            (e.zoomed, e.surveyed) = (0, 0);
+            e.surveyed = 0;
             e.pages.iter_mut().for_each(|p| p.heat.unsettle());
         }
     }

@@ -5,7 +5,7 @@ use super::kernel::{Kernel, Policy};
 use super::layout::Variant;
 use super::smaps::Mapping;
 use crate::arena::{ArenaView, ExtentView, Pool};
-use crate::heat::map::{PAGE_BYTES, PAGES};
+use crate::heat::map::{PAGE_BYTES, PAGES, SLICE_PAGES};
 use crate::mover::batch::PageMover;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
@@ -20,6 +20,8 @@ pub(crate) struct Inner {
     /// True rates in Hz.
     pub(crate) rate: Vec<f64>,
     pub(crate) node: Vec<i32>,
+    /// Births a second of each page; none if empty.
+    pub(crate) births: Vec<f64>,
     variant: Vec<Variant>,
     /// When each page's reference was forgotten.
     cleared: Vec<u64>,
@@ -46,6 +48,7 @@ impl World {
             cpu: 0,
             rate,
             node: (0..n).map(node).collect(),
+            births: Vec::new(),
             variant: vec![false; n],
             cleared: vec![0; n],
             reading: 0,
@@ -86,6 +89,17 @@ impl World {
                 emptied: 0,
             });
         }
+    }
+
+    /// Blocks are born at the rates in `births`, a page each, since the clock began.
+    pub(crate) fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+        let w = self.0.borrow();
+        let first = index as usize * PAGES;
+        std::array::from_fn(|s| {
+            let pages = first + s * SLICE_PAGES..first + (s + 1) * SLICE_PAGES;
+            let each_second: f64 = w.births.get(pages).map_or(0.0, |pages| pages.iter().sum());
+            (each_second * w.now as f64 / 1e9) as u32
+        })
     }
 
     pub(crate) fn arena(&self) -> ArenaView {

@@ -60,8 +60,8 @@ struct Zoomed {
     slices: [Grain; SLICES],
     /// By slice, rounds at its present resolution.
     looks: [u8; SLICES],
-    /// By slice, the quarters that were partly touched in the last round, and, while it is whole, how many pages.
-    mixed: [(u8, u8); SLICES],
+    /// By slice, the quarters that were partly touched in the last round.
+    mixed: [u8; SLICES],
 }
 
 impl Zoomed {
@@ -115,7 +115,7 @@ impl ZoomSet {
                 return false;
             };
             z.survey = z.survey.saturating_sub(1);
-            for (s, (mixed, _)) in std::mem::take(&mut z.mixed).into_iter().enumerate() {
+            for (s, mixed) in std::mem::take(&mut z.mixed).into_iter().enumerate() {
                 if !z.slices[s].is_cut() {
                     continue;
                 }
@@ -212,7 +212,7 @@ impl ZoomSet {
     }
 
     /// A mapping of `pages` pages at `addr` was mixed.
-    pub(super) fn note_mixed(&mut self, addr: usize, pages: usize, touched: u32) {
+    pub(super) fn note_mixed(&mut self, addr: usize, pages: usize) {
         let at = self.list.partition_point(|z| z.base <= addr);
         let Some(z) = at.checked_sub(1).map(|i| &mut self.list[i]) else { return };
         let page = (addr - z.base) / PAGE_BYTES;
@@ -220,8 +220,7 @@ impl ZoomSet {
         if slice >= SLICES || pages > SLICE_PAGES {
             return;
         }
-        z.mixed[slice].0 |= 1 << (page % SLICE_PAGES / QUAD);
-        z.mixed[slice].1 += touched as u8;
+        z.mixed[slice] |= 1 << (page % SLICE_PAGES / QUAD);
     }
 
     /// Appends the starts of the segments that extents in `[from, to)` need, in pages from `arena`; extents that are
@@ -328,7 +327,7 @@ mod tests {
         let bases: Vec<usize> = set.list.iter().map(|z| z.base).collect();
         for (base, s) in bases.into_iter().flat_map(|base| (0..SLICES).map(move |s| (base, s))) {
             for quad in 0..QUADS {
-                set.note_mixed(base + (s * SLICE_PAGES + quad * QUAD) * PAGE_BYTES, QUAD, 2);
+                set.note_mixed(base + (s * SLICE_PAGES + quad * QUAD) * PAGE_BYTES, QUAD);
             }
         }
     }
@@ -409,7 +408,7 @@ mod tests {
         let mut set = ZoomSet::default();
         set.fill(&map, &view(1), 512);
         assert_eq!(set.segments(), QUADS + 1, "the rest is one mapping");
-        set.note_mixed((8 << 21) + 4 * PAGE_BYTES, QUAD, 1);
+        set.note_mixed((8 << 21) + 4 * PAGE_BYTES, QUAD);
         set.fill(&map, &view(1), 512);
         assert_eq!(set.segments(), QUADS - 1 + QUAD + 1);
         for _ in 0..ROUNDS {
