@@ -57,9 +57,13 @@ pub(crate) struct Extent {
     pub(crate) remapped: AtomicU8,
     /// How often, modulo 2^16, pages of live slices were given back to the system.
     emptied: AtomicU16,
-    /// Slabs: by slice, how many free blocks there were, modulo 2^32, where allocation came by; counted while memory is tight.
-    born: [AtomicU32; SLICES],
+    born: Births,
 }
+
+/// Slabs: by slice, how often its pages were used by allocation alone, modulo 2^32; counted while memory is tight. By the owner, or under the lock of a
+/// heap without one. Lines of their own: what all threads read of the record changes less often.
+#[repr(align(64))]
+struct Births([AtomicU32; SLICES]);
 
 static TABLE: AtomicPtr<Extent> = AtomicPtr::new(ptr::null_mut());
 /// How many extents were handed out, by pool.
@@ -144,15 +148,15 @@ impl Extent {
         self.emptied.load(Ordering::Relaxed)
     }
 
-    /// Notes that `blocks` blocks of a slice are going to be allocated. By the owner.
-    pub(crate) fn note_births(&self, slice: usize, blocks: u32) {
-        let born = &self.born[slice];
-        born.store(born.load(Ordering::Relaxed).wrapping_add(blocks), Ordering::Relaxed);
+    /// Notes that the pages of a slice are used so often because blocks are allocated there. By the owner, or as [`Births`].
+    pub(crate) fn note_births(&self, slice: usize, uses: u32) {
+        let born = &self.born.0[slice];
+        born.store(born.load(Ordering::Relaxed).wrapping_add(uses), Ordering::Relaxed);
     }
 
-    /// How often that happened, by slice.
+    /// How often they were, by slice.
     pub(crate) fn births(&self) -> [u32; SLICES] {
-        core::array::from_fn(|slice| self.born[slice].load(Ordering::Relaxed))
+        core::array::from_fn(|slice| self.born.0[slice].load(Ordering::Relaxed))
     }
 
     /// The slices that hold live data.

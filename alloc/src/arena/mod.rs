@@ -31,10 +31,11 @@ pub(crate) use runs::{
     give, grow_in_place, lock_for_fork, map_afresh, purge_all, purge_old, reset_after_fork, take,
     unlock_after_fork,
 };
+pub(crate) use view::births;
 pub(crate) use view::call_growth_hook;
 pub use view::{
-    ArenaView, ExtentView, arena_count, births, extent_view, for_each_arena, for_each_extent,
-    live_extent_bytes, reserved_bytes, set_growth_hook,
+    ArenaView, ExtentView, arena_count, extent_view, for_each_arena, for_each_extent, live_extent_bytes,
+    reserved_bytes, set_growth_hook,
 };
 #[cfg(feature = "invariants")]
 pub(crate) use walk::check;

@@ -66,10 +66,9 @@ pub fn extent_view(index: u32) -> Option<ExtentView> {
     None
 }
 
-/// How many blocks were allocated lately in each slice of the extent with this index: counters that begin anywhere, go round, and stand still
-/// while memory is not tight.
-#[must_use]
-pub fn births(index: u32) -> [u32; SLICES] {
+/// How often the pages of each slice of the extent with this index were used because blocks were allocated there: counters that begin anywhere,
+/// go round, and stand still while memory is not tight.
+pub(crate) fn births(index: u32) -> [u32; SLICES] {
     extent::at(index as usize).births()
 }
 

@@ -5,6 +5,7 @@
 use super::stats::StatsSnapshot;
 use super::system::System;
 use crate::heat::map::{HeatMap, Moved, PAGE_BYTES, Place, SLICE_PAGES};
+use crate::heat::rate::OCTAVE;
 use crate::mover::batch::{BATCH, Mover};
 use crate::mover::outcome::{Outcome, Stop};
 use crate::policy::admission::PING_PONG;
@@ -14,6 +15,8 @@ use crate::policy::{Candidate, Plan};
 const SETTLED: u8 = 4;
 /// Answers about a page that make its demotion a judgement.
 const KNOWN: u8 = 2;
+/// Or the doubt about it is less than this, in code units.
+const VAGUE: i32 = 2 * OCTAVE;
 
 /// Where pages go: the node and the direction.
 #[derive(Clone, Copy)]
@@ -183,7 +186,8 @@ fn count_move(map: &mut HeatMap, page: usize, way: Way, now: u64, stats: &mut St
             _ => (extent.dram, extent.device) = (extent.dram.saturating_sub(1), extent.device + 1),
         }
     }
-    let blind = way.direction == Moved::Down && record.heat.seen() < KNOWN;
+    let blind =
+        way.direction == Moved::Down && record.heat.seen() < KNOWN && record.heat.deviation() >= VAGUE;
     record.note_move(way.to, if blind { Moved::Spilled } else { way.direction }, now);
     regret
 }

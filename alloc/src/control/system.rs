@@ -19,7 +19,7 @@ pub(crate) trait System: PageMover {
     fn extents(&self, f: &mut dyn FnMut(ExtentView));
     /// The live extent with this index, as it is now.
     fn extent(&self, index: u32) -> Option<ExtentView>;
-    /// How many blocks were allocated in each slice of the extent with this index, from any beginning, modulo 2^32.
+    /// How often the pages of each slice of this extent were used by allocation alone, from any beginning, modulo 2^32.
     fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES];
     /// Calls `f` for every arena.
     fn arenas(&self, f: &mut dyn FnMut(ArenaView));

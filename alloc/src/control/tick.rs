@@ -196,8 +196,10 @@ impl Plane {
             self.device_order = device.iter().collect();
             self.map.extents_mut().iter_mut().for_each(|e| e.asked = 0);
         }
-        for extent in self.map.extents_mut() {
-            extent.take_births(now, system.births(extent.view.index));
+        if mode::migrates(self.mode) && !self.device.is_empty() {
+            for extent in self.map.extents_mut() {
+                extent.take_births(now, system.births(extent.view.index));
+            }
         }
         self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
         let pages = self.map.placed().0 / PAGE_BYTES as u64;
@@ -258,7 +260,7 @@ impl Plane {
             Ok(polled) => {
                 self.tracker_wake = polled.wake;
                 if polled.surprised {
-                    self.brake.release();
+                    self.brake.release(now);
                     self.last_move = now;
                 }
                 polled
@@ -292,7 +294,7 @@ impl Plane {
             let blocked = |page: usize| mover.backs_off() && mover.blocked(page, now);
             let rules = Rules {
                 now,
-                hold: self.brake.hold(),
+                hold: self.brake.hold(now),
                 typical: u16::MAX,
                 hysteresis: self.brake.hysteresis(),
                 blocked: &blocked,

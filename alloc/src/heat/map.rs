@@ -17,8 +17,10 @@ pub const PAGE_BYTES: usize = 4096;
 /// Pages in a slice.
 pub const SLICE_PAGES: usize = 16;
 
-/// The doubt about a rate that is the blocks allocated on a page: there are other uses.
-const BIRTHS_DOUBT: i32 = OCTAVE / 2;
+/// Uses by allocation are a mean over some so many seconds.
+const BIRTHS_MEAN: f32 = 8.0;
+/// The doubt about a rate that was counted.
+const BIRTHS_DOUBT: i32 = OCTAVE / 8;
 /// How many standard deviations count as likely: three quarters.
 const MARGIN: (i32, i32) = (3, 4);
 
@@ -128,9 +130,10 @@ pub struct Extent {
     pub answered: u64,
     /// What it usually does as a whole.
     pub usual: Usual,
-    /// Blocks allocated by slice, and when that was counted.
+    /// Uses by allocation, by slice, and when they were counted.
     births: ([u32; PAGES / SLICE_PAGES], u64),
-    /// The rate code of how many that is for each of its pages; 0 = none lately.
+    /// How often that is lately for each page of a slice, in Hz, and as a rate code; 0 = never.
+    birth_hz: [f32; PAGES / SLICE_PAGES],
     birth_rate: [u16; PAGES / SLICE_PAGES],
     /// The pages.
     pub pages: [Page; PAGES],
@@ -153,6 +156,7 @@ impl Extent {
             answered: 0,
             usual: Usual::default(),
             births: Default::default(),
+            birth_hz: Default::default(),
             birth_rate: Default::default(),
             pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })
@@ -178,25 +182,28 @@ impl Extent {
         self.view.base + i * PAGE_BYTES
     }
 
-    /// Takes in how many blocks had been allocated in each slice by `now`, from any beginning: so often at least its pages are used, although
-    /// a program that allocates one block after another uses each page for a moment only, and is seldom seen to.
+    /// Takes in how often the pages of each slice had been used by allocation alone by `now`, from any beginning. A program that allocates one
+    /// block after another uses each page for a moment only, and is seldom seen to.
     pub fn take_births(&mut self, now: u64, births: [u32; PAGES / SLICE_PAGES]) {
-        let (before, at) = std::mem::replace(&mut self.births, (births, now));
-        let seconds = now.saturating_sub(at) as f64 / 1e9;
-        if at == 0 || seconds < 0.1 {
+        let seconds = now.saturating_sub(self.births.1) as f32 / 1e9;
+        if self.births.1 != 0 && seconds < 0.1 {
             return;
         }
-        let fade = (seconds * f64::from(OCTAVE)) as u16;
-        for (slice, rate) in self.birth_rate.iter_mut().enumerate() {
-            let new = f64::from(births[slice].wrapping_sub(before[slice])) / seconds / SLICE_PAGES as f64;
-            let new = if new > 0.0 { code_of_hz(new) } else { 0 };
-            *rate = new.max(rate.saturating_sub(fade));
+        let (before, at) = std::mem::replace(&mut self.births, (births, now));
+        if at == 0 || (births == before && self.birth_rate == [0; PAGES / SLICE_PAGES]) {
+            return;
+        }
+        for (slice, mean) in self.birth_hz.iter_mut().enumerate() {
+            let new = births[slice].wrapping_sub(before[slice]) as f32 / seconds / SLICE_PAGES as f32;
+            *mean += (new - *mean) * (seconds / BIRTHS_MEAN).min(1.0);
+            self.birth_rate[slice] = if *mean > 1e-3 { code_of_hz(f64::from(*mean)) } else { 0 };
         }
     }
 
-    /// Whether what is known of page `i` is first of all that blocks are allocated there.
-    pub fn gives_birth(&self, i: usize) -> bool {
-        self.birth_rate[i / SLICE_PAGES] > self.pages[i].heat.rate
+    /// Whether page `i` is used more often because blocks are allocated there than by all else that is known.
+    pub fn gives_birth(&self, i: usize, now: u64) -> bool {
+        let births = self.birth_rate[i / SLICE_PAGES];
+        births > 0 && births > self.seen_rate(i, now)
     }
 
     /// The rate the policy compares, with the pool's bias: three octaves for or against.
@@ -210,19 +217,23 @@ impl Extent {
         (raw + bias).clamp(1, 65535) as u16
     }
 
+    /// The rate at which page `i` is used, for all that is known.
+    pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
+        self.seen_rate(i, now).max(self.birth_rate[i / SLICE_PAGES])
+    }
+
     /// The estimated rate; a page that nobody has looked at yet is assumed to be used once in its lifetime so far,
     /// which makes newborn pages hot and old silent ones cold.
-    pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
+    fn seen_rate(&self, i: usize, now: u64) -> u16 {
         let heat = self.pages[i].heat;
-        let rate = if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate };
-        rate.max(self.birth_rate[i / SLICE_PAGES])
+        if heat.is_blank() { prior(self.age(i, now)) } else { heat.rate }
     }
 
     /// The standard deviation of [`Extent::raw_rate`], in code units.
-    pub fn deviation(&self, i: usize) -> i32 {
+    pub fn deviation(&self, i: usize, now: u64) -> i32 {
         let heat = &self.pages[i].heat;
         match () {
-            () if self.gives_birth(i) => BIRTHS_DOUBT,
+            () if self.gives_birth(i, now) => BIRTHS_DOUBT,
             () if heat.is_blank() => IGNORANT * OCTAVE,
             () => heat.deviation(),
         }
@@ -235,7 +246,7 @@ impl Extent {
 
     /// The least and the most that [`Extent::effective`] is likely to be in truth.
     pub fn bounds(&self, i: usize, now: u64) -> (u16, u16) {
-        let (rate, off) = (i32::from(self.effective(i, now)), self.deviation(i) * MARGIN.0 / MARGIN.1);
+        let (rate, off) = (i32::from(self.effective(i, now)), self.deviation(i, now) * MARGIN.0 / MARGIN.1);
         ((rate - off).clamp(1, 65535) as u16, (rate + off).clamp(1, 65535) as u16)
     }
 
@@ -304,7 +315,8 @@ impl HeatMap {
                         for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
                             extent.pages[i] = Page { heat, place: extent.pages[i].place, ..Page::default() };
                             extent.slice_born[i / SLICE_PAGES] = now;
-                            extent.birth_rate[i / SLICE_PAGES] = 0;
+                            (extent.birth_hz[i / SLICE_PAGES], extent.birth_rate[i / SLICE_PAGES]) = (0.0, 0);
+                            extent.surprise[i / SLICE_PAGES] = 0;
                         }
                         extent.asked = if fresh != 0 { 0 } else { extent.asked };
                         extent.recount();
@@ -372,16 +384,19 @@ mod tests {
         let second = 1_000_000_000;
         let mut births = [u32::MAX - 100; PAGES / SLICE_PAGES];
         e.take_births(second, births);
-        assert!(!e.gives_birth(0), "from any beginning");
-        births[3] = births[3].wrapping_add(16 * 100);
-        e.take_births(2 * second, births);
-        let hz = super::super::rate::hz_of_code(e.raw_rate(3 * SLICE_PAGES, 2 * second));
-        assert!((90.0..110.0).contains(&hz) && e.gives_birth(3 * SLICE_PAGES + 15), "{hz}");
-        assert!(!e.gives_birth(2 * SLICE_PAGES) && !e.gives_birth(4 * SLICE_PAGES));
-        for later in 3..40 {
-            e.take_births(later * second, births);
+        assert!(!e.gives_birth(0, second), "from any beginning");
+        for at in 2..60 {
+            births[3] = births[3].wrapping_add(16 * 100);
+            e.take_births(at * second, births);
         }
-        assert!(!e.gives_birth(3 * SLICE_PAGES));
+        let (page, now) = (3 * SLICE_PAGES + 15, 60 * second);
+        let hz = super::super::rate::hz_of_code(e.raw_rate(page, now));
+        assert!((90.0..110.0).contains(&hz) && e.gives_birth(page, now), "{hz}");
+        assert!(!e.gives_birth(page - SLICE_PAGES, now) && !e.gives_birth(page + SLICE_PAGES, now));
+        for at in 60..200 {
+            e.take_births(at * second, births);
+        }
+        assert!(!e.gives_birth(page, 200 * second));
     }
 
     #[test]

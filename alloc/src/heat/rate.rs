@@ -31,8 +31,8 @@ const UNSETTLED: i32 = 3;
 const RECALLED: i32 = 1;
 /// The doubt about a page of which nothing is known but what its neighbours do, in octaves.
 pub const IGNORANT: i32 = 3;
-/// How unlike pages are that answer together, in octaves: the doubt about a page of which only that is known is largest where few of
-/// them were touched.
+/// How unlike pages are that answer together, in octaves: a page of which only that is known stays the more in doubt the more of them were
+/// touched and the others not; rather where a few were touched, as those may be the hottest of all, than where most were.
 const UNLIKE: f32 = 8.0;
 /// A probability of a touch that is as good as an answer of the page's own.
 const TELLING: f32 = 0.8;
@@ -44,7 +44,8 @@ pub struct Estimate {
     pub rate: u16,
     /// Its standard deviation, in [`FINE`] units an octave.
     pub doubt: u8,
-    /// Number of answers in the upper half, up to 15; the last four of them in the lower, newest in bit 0 (1 = touched).
+    /// Number of answers in the upper half, up to 15, and of shared ones that are as good; in the lower the last four of all, newest in bit 0 (1 =
+    /// touched).
     trail: u8,
 }
 
@@ -72,7 +73,7 @@ impl Estimate {
 
     /// Whether it is no more than a guess: what neighbours or others of its kind are like.
     pub fn is_guess(&self) -> bool {
-        self.seen() == 0 && i32::from(self.doubt) >= IGNORANT * FINE
+        self.seen() == 0
     }
 
     /// Answers since the habits of the program last changed, as far as the counter goes: 15.
@@ -282,6 +283,7 @@ impl Window {
     pub fn shared(self, e: &mut Estimate, q: f32) {
         if e.is_blank() {
             *e = Estimate::expected(self.code_of_share(f64::from(q)));
+            return;
         }
         let (level, x) = self.index(e);
         let (hit, miss) = (tables().hit[level][x], tables().miss[level][x]);

@@ -59,9 +59,13 @@ const HURRIEDLY: f32 = 0.03;
 const LEAST_SEGMENTS: usize = 640;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
 const SPREAD: u64 = 2;
-/// How many answers a page are to be had in a hurry.
+/// How many mappings of less than an extent are to be read in a hurry, for each page there is.
 const LOOKS: u64 = 4;
-/// In a hurry, every other window is so many times shorter: of a group of pages that is touched even then, one is among the hottest.
+/// Rounds in a hurry, for each of those.
+const ROUNDS_IN_A_HURRY: u64 = 64;
+/// After a change the share of accesses that may be on the wrong side says nothing of another for so long, in ns.
+const GRACE: u64 = 10_000_000_000;
+/// In a hurry some windows are so many times shorter, at first every other: of a group of pages that is touched even then, one is among the hottest.
 const BRIEF: u64 = 5;
 /// And later some are longer: what is still in doubt then is used less often than once in a window.
 const LONG: u64 = 3;
@@ -121,7 +125,7 @@ pub struct Refs<K> {
     calibrated: bool,
     /// Whose turn it is of the windows that are used in a hurry.
     turn: u8,
-    /// Answers still to be had in a hurry: after the start, and when the heap or the program's habits change.
+    /// Mappings still to be read in a hurry: after the start, and when the heap or the program's habits change.
     eager: u64,
     /// When the last such change was noticed; what was seen before is out of date.
     alarmed: u64,
@@ -133,7 +137,7 @@ pub struct Refs<K> {
     gain: f32,
     /// That share when last there was little to be gained.
     calm: f32,
-    /// Rounds since the last such change.
+    /// Rounds since then.
     looks: u8,
     /// Rounds in a row that were slower than usual, and by how much on average.
     slow: (u8, i32),
@@ -228,7 +232,7 @@ impl<K: Kernel> Refs<K> {
         Ok(())
     }
 
-    fn open(&mut self, map: &HeatMap, look: &Look<'_>) -> Result<Polled, Errno> {
+    fn open(&mut self, map: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno> {
         let before = self.kernel.clock().1;
         self.adopt_arenas(look);
         let spare = self.most.saturating_sub(2 * self.cuts.len());
@@ -258,7 +262,8 @@ impl<K: Kernel> Refs<K> {
                 1 => self.window / BRIEF,
                 _ => self.window * LONG,
             };
-            let sweep = Sweep::new(&self.cuts, window.max(*WINDOWS.start()), price);
+            let window = window.clamp(*WINDOWS.start(), *WINDOWS.end());
+            let sweep = Sweep::new(&self.cuts, window, price);
             self.seen.clear();
             let (now, after) = self.kernel.clock();
             self.phase = Phase::Sweeping { sweep, until: now, cost: after.saturating_sub(before) };
@@ -327,7 +332,7 @@ impl<K: Kernel> Refs<K> {
             if *now != last.0 {
                 last = (*now, pace.apply(Window::new(now.saturating_sub(cleared))));
             }
-            tally.take(map, mapping, last.1, *now, &mut |addr, pages| {
+            tally.take(map, mapping, last.1, &mut |addr, pages| {
                 self.zoom.note_mixed(addr, pages);
             });
         }
@@ -350,7 +355,8 @@ impl<K: Kernel> Refs<K> {
             self.adapt_window(&tally, look.dram_share, spread);
         }
         self.get_used_to(pace, map);
-        self.eager = self.eager.saturating_sub(tally.looks);
+        // Where nothing can be looked at more closely there is an end, too, and in a heap of which little is seen in a round.
+        self.eager = self.eager.saturating_sub(tally.looks.max(self.present / ROUNDS_IN_A_HURRY));
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
             tally.slices.clear();
@@ -362,7 +368,8 @@ impl<K: Kernel> Refs<K> {
             pages.for_each(|p| p.heat.unsettle());
         }
         self.present = self.present.max(tally.present);
-        if changed || self.present > self.looked_at * 5 / 4 {
+        let grown = self.present > self.looked_at * 5 / 4;
+        if changed || grown {
             self.looked_at = self.present;
             self.eager = self.present * LOOKS;
             self.alarmed = now;
@@ -381,7 +388,7 @@ impl<K: Kernel> Refs<K> {
         }
         let uncertain = self.has_grown_uncertain(now);
         let surprised = changed || shifted || uncertain;
-        self.looks = if surprised { 0 } else { self.looks.saturating_add(1) };
+        self.looks = if surprised || grown { 0 } else { self.looks.saturating_add(1) };
         let hurry = self.is_eager() || !self.calibrated || shift.matters(shift.odd);
         let haste = match () {
             () if hurry => Haste::Hurry,
@@ -411,8 +418,8 @@ impl<K: Kernel> Refs<K> {
             self.calm = self.gain;
             return false;
         }
-        if self.gain < 2.0 * self.calm + HURRIEDLY {
-            self.calm = self.calm.min(self.gain);
+        if self.gain < 2.0 * self.calm + HURRIEDLY || now < self.alarmed + GRACE {
+            self.calm += (self.gain - self.calm) * if self.gain < self.calm { 0.5 } else { 0.05 };
             return false;
         }
         self.calm = self.gain;

@@ -37,11 +37,11 @@ impl Rules<'_> {
         !held && !new && !(self.blocked)(extent.address(i))
     }
 
-    /// Whether page `i`, on the device, may be promoted: seen at work, more than once unless the evidence is alone.
+    /// Whether page `i`, on the device, may be promoted: seen at work, and more than once; or blocks are allocated there.
     pub fn may_promote(&self, extent: &Extent, i: usize) -> bool {
         let page = &extent.pages[i];
         let held = page.moved == Moved::Down && page.since_move(self.now).is_some_and(|t| t < self.hold);
-        (extent.gives_birth(i) || (page.heat.seen() >= EVIDENCE && page.heat.at_work()))
+        (extent.gives_birth(i, self.now) || (page.heat.seen() >= EVIDENCE && page.heat.at_work()))
             // A page that was demoted and is now certainly as hot as pages in DRAM are, or clearly hotter than the coldest of them, was
             // demoted by mistake.
             && (!held || extent.bounds(i, self.now).0 > self.typical)
@@ -57,6 +57,8 @@ pub struct Brake {
     promoted: u64,
     returns: u64,
     since: u64,
+    /// When the program last changed.
+    released: u64,
 }
 
 /// Least and most hysteresis, in eighths of an octave.
@@ -68,7 +70,7 @@ const BRAKE_PERIOD: u64 = 10_000_000_000;
 
 impl Default for Brake {
     fn default() -> Self {
-        Brake { eighths: *BRAKE.start(), quiet: false, promoted: 0, returns: 0, since: 0 }
+        Brake { eighths: *BRAKE.start(), quiet: false, promoted: 0, returns: 0, since: 0, released: 0 }
     }
 }
 
@@ -79,14 +81,14 @@ impl Brake {
     }
 
     /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon; when moves have
-    /// become a trickle, they are not.
-    pub fn hold(&self) -> u64 {
-        if self.quiet { 2 * PING_PONG } else { LEARNING }
+    /// become a trickle, they are not. What was moved before the program changed was no mistake, and may go back.
+    pub fn hold(&self, now: u64) -> u64 {
+        (if self.quiet { 2 * PING_PONG } else { LEARNING }).min(now.saturating_sub(self.released))
     }
 
     /// The program has changed: what was settled no longer is.
-    pub fn release(&mut self) {
-        (self.eighths, self.quiet) = (*BRAKE.start(), false);
+    pub fn release(&mut self, now: u64) {
+        (self.eighths, self.quiet, self.released) = (*BRAKE.start(), false, now);
     }
 
     /// Takes the running totals of promotions and of moves back, and how many pages DRAM holds. Demotions that made room for new memory
@@ -175,9 +177,10 @@ mod tests {
         for i in 1..20 {
             brake.adjust(i * 10 * S, i, 0, 1000);
         }
-        assert_eq!((brake.hysteresis(), brake.hold()), (SETTLED * (OCTAVE as u16 / 8), 2 * PING_PONG));
-        brake.release();
-        assert_eq!((brake.hysteresis(), brake.hold()), (Brake::default().hysteresis(), LEARNING));
+        assert_eq!((brake.hysteresis(), brake.hold(200 * S)), (SETTLED * (OCTAVE as u16 / 8), 2 * PING_PONG));
+        brake.release(200 * S);
+        assert_eq!((brake.hysteresis(), brake.hold(300 * S)), (Brake::default().hysteresis(), LEARNING));
+        assert_eq!(brake.hold(201 * S), S, "moves of before are held no longer");
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Planner {
                     Place::Device => {}
                     _ => continue,
                 }
-                self.all.add(extent.effective(i, rules.now), extent.deviation(i));
+                self.all.add(extent.effective(i, rules.now), extent.deviation(i, rules.now));
             }
         }
         self.cut = self.all.hottest(room).map_or(0, threshold::Cut::rate);

@@ -48,6 +48,11 @@ impl Histogram {
         self.total += 1;
     }
 
+    fn add_many(&mut self, bin: usize, count: u32) {
+        self.bins[bin] += count;
+        self.total += count as usize;
+    }
+
     /// Empties it.
     pub fn clear(&mut self) {
         self.bins.fill(0);
@@ -126,7 +131,7 @@ impl Beliefs {
             for (bin, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
                 for part in EIGHTHS {
                     let at = (bin as i32 + part * deviation / 1000).clamp(0, BINS as i32 - 1);
-                    self.spread.bins[at as usize] += count;
+                    self.spread.add_many(at as usize, count);
                 }
             }
         }

@@ -155,6 +155,9 @@ impl Slab {
         self.cursor_word.set(word as u16);
         self.used_words.set(self.used_words.get().max(word as u16 + 1));
         self.ahead.set(0);
+        if arena::pressure::tight() {
+            self.note_births(word);
+        }
     }
 
     /// Points the cursor at a word with free blocks, if it does not; `false` if there is none. By the owner, with or without its lock.
@@ -196,19 +199,20 @@ impl Slab {
         if let Some(word) = word {
             self.point_at(word);
             self.calls_left.set(CALLS);
-            if arena::pressure::tight() {
-                self.note_births(word);
-            }
         }
         word.is_some()
     }
 
-    /// Tells the extent how many blocks of a word are going to be allocated, which says that their pages are in use.
-    #[cold]
+    /// Tells the extent how often the pages of a word are going to be used because blocks of it are allocated, each written once: a time for a
+    /// block, or, of tiny ones, for a cache line. Not where blocks have pages of their own, in slabs of several slices.
     fn note_births(&self, word: usize) {
-        let first = self.start + word * 64 * self.block_bytes as usize;
-        let (extent, slice) = (extent::at(extent::index_of(first)), first % EXTENT_BYTES / SLICE_BYTES);
-        extent.note_births(slice, self.local(word).load(Ordering::Relaxed).count_ones());
+        if self.slices == 1 {
+            let free = self.local(word).load(Ordering::Relaxed).count_ones();
+            let base = self.base();
+            let slice = base % EXTENT_BYTES / SLICE_BYTES;
+            extent::at(extent::index_of(base))
+                .note_births(slice, (free * self.block_bytes.min(64)).div_ceil(64));
+        }
     }
 
     /// Puts the cursor in order, wherever its thread was when a fork left it behind. Only while no other thread exists.

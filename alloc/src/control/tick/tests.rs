@@ -357,7 +357,7 @@ fn pages_where_blocks_are_born_come_to_dram_although_others_are_seen_in_use_more
     let n = 32 * PAGES;
     let is_young = |i: usize| i / PAGES % 4 == 1;
     let mut run = eighth((0..n).map(|i| if is_young(i) { 2.0 } else { 5.0 }).collect(), false);
-    run.world.0.borrow_mut().births = (0..n).map(|i| if is_young(i) { 20.0 } else { 0.0 }).collect();
+    run.world.0.borrow_mut().births = (0..n).map(|i| if is_young(i) { 40.0 } else { 0.0 }).collect();
     run.seconds(60);
     let w = run.world.0.borrow();
     let young = (0..n).filter(|&i| w.node[i] == 0 && is_young(i)).count();

@@ -9,6 +9,8 @@ use crate::heat::exp;
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, Place, SLICE_PAGES};
 use crate::heat::rate::Window;
 
+/// One round is no more than so much of a surprise, in quarters of a bit: it takes two.
+const MOST_BITS: f64 = 8.0;
 /// Answers after which a page is known well enough to be contradicted.
 const SURE: u8 = 4;
 
@@ -21,12 +23,11 @@ pub(super) struct Tally {
     pub(super) touched: u64,
     /// Answers about single pages.
     pub(super) answers: u64,
-    /// Pages that did what their estimate held to be unlikely, and how many were to be expected.
+    /// Single pages that did what their estimate held to be unlikely, and how many were to be expected.
     pub(super) contradictions: u32,
+    pub(super) expected: f64,
     /// What was foretold of the slices that were mappings of their own.
     pub(super) slices: Vec<Forecast>,
-    /// The expectation.
-    pub(super) expected: f64,
     /// Mappings seen.
     pub(super) mappings: u32,
     /// Mappings of less than an extent.
@@ -48,7 +49,6 @@ impl Tally {
         map: &mut HeatMap,
         m: &Mapping,
         window: Window,
-        now: u64,
         mixed: &mut dyn FnMut(usize, usize),
     ) {
         let (present, touched) = (m.rss_kb / 4, m.referenced_kb / 4);
@@ -67,10 +67,13 @@ impl Tally {
         }
         let share = f64::from(touched) / f64::from(present);
         let exact = touched == 0 || touched >= present;
-        let odds = Odds::new(&extents[self.cursor..], m, window, share);
-        if m.end - m.start == SLICE_PAGES * PAGE_BYTES {
-            self.slices.push(odds.forecast);
-        }
+        let is_slice = m.end - m.start == SLICE_PAGES * PAGE_BYTES;
+        let odds = if exact && !is_slice {
+            Odds::EVEN
+        } else {
+            Odds::new(&extents[self.cursor..], m, window, share)
+        };
+        self.slices.extend(odds.forecast.filter(|_| is_slice));
         for extent in &mut extents[self.cursor..] {
             if extent.view.base >= m.end {
                 break;
@@ -94,7 +97,7 @@ impl Tally {
                 if page.heat.seen() >= SURE {
                     let p = f64::from(window.probability(&page.heat));
                     let unlikely = p.min(1.0 - p);
-                    if exact && unlikely < 0.15 {
+                    if single && unlikely < 0.15 {
                         self.expected += unlikely;
                         self.contradictions += u32::from((touched > 0) != (p > 0.5));
                     }
@@ -112,8 +115,8 @@ impl Tally {
                     window.shared(&mut page.heat, odds.of(prior));
                 }
             }
-            if to - from == SLICE_PAGES {
-                extent.surveyed = now;
+            if to - from <= SLICE_PAGES / 4 {
+                extent.surprise[from / SLICE_PAGES] = 0; // what it was about is looked into
             }
             if to - from < PAGES {
                 self.looks += 1;
@@ -128,24 +131,19 @@ impl Tally {
 /// Notes which slices that were mappings of their own were touched in a round, and how unlikely that was for slices of that round. A slice of
 /// cold pages is touched now and then, one with a single hot page every time, and of neither is much known about any page.
 pub(super) fn note_surprises(map: &mut HeatMap, seen: &[(Mapping, u64)]) {
-    let slices = || {
-        seen.iter().map(|(m, _)| m).filter(|m| m.end - m.start == SLICE_PAGES * PAGE_BYTES && m.rss_kb > 0)
-    };
-    let (mut all, mut touched) = (0.0f64, 0.0);
-    slices().for_each(|m| {
-        all += 1.0;
-        touched += f64::from(u8::from(m.referenced_kb > 0));
-    });
-    if touched == 0.0 {
+    let is_slice = |m: &Mapping| m.end - m.start == SLICE_PAGES * PAGE_BYTES && m.rss_kb > 0;
+    let slices = seen.iter().map(|(m, _)| m).filter(|m| is_slice(m));
+    // Where all is cleared at once, mappings that are none of the heap's were seen as well.
+    let slices: Vec<(usize, &Mapping)> = slices.filter_map(|m| Some((map.find(m.start)?, m))).collect();
+    let touched = slices.iter().filter(|(_, m)| m.referenced_kb > 0).count();
+    if touched == 0 {
         return;
     }
-    let bits = (-4.0 * exp::log2(touched / all)) as u8;
-    for m in slices() {
-        if let Some(i) = map.find(m.start) {
-            let extent = &mut map.extents_mut()[i];
-            let surprise = &mut extent.surprise[(m.start - extent.view.base) / PAGE_BYTES / SLICE_PAGES];
-            *surprise = if m.referenced_kb > 0 { surprise.saturating_add(bits) } else { 0 };
-        }
+    let bits = (-4.0 * exp::log2(touched as f64 / slices.len() as f64)).min(MOST_BITS) as u8;
+    for (i, m) in slices {
+        let extent = &mut map.extents_mut()[i];
+        let surprise = &mut extent.surprise[(m.start - extent.view.base) / PAGE_BYTES / SLICE_PAGES];
+        *surprise = if m.referenced_kb > 0 { surprise.saturating_add(bits) } else { 0 };
     }
 }
 
@@ -154,13 +152,15 @@ pub(super) fn note_surprises(map: &mut HeatMap, seen: &[(Mapping, u64)]) {
 #[derive(Clone, Copy, Debug)]
 struct Odds {
     factor: f32,
-    forecast: Forecast,
+    /// If all of the pages are known.
+    forecast: Option<Forecast>,
 }
 
-/// How many pages of a mapping were touched, and what their estimates foretold: the mean and the variance.
+/// How many pages of a mapping were touched, of how many, and what their estimates foretold: the mean and the variance.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Forecast {
     pub(super) found: f32,
+    pub(super) pages: f32,
     pub(super) mean: f32,
     pub(super) variance: f32,
 }
@@ -169,10 +169,12 @@ pub(super) struct Forecast {
 const BINS: usize = 40;
 
 impl Odds {
+    const EVEN: Odds = Odds { factor: 1.0, forecast: None };
+
     /// For the mapping `m`, of whose pages the fraction `share` was touched; it begins in the first of `extents`.
     fn new(extents: &[Box<Extent>], m: &Mapping, window: Window, share: f64) -> Odds {
         let mut bins = [0.0f64; BINS];
-        let (mut all, mut mean, mut variance) = (0.0, 0.0f32, 0.0f32);
+        let (mut all, mut mean, mut variance, mut known) = (0.0, 0.0f32, 0.0f32, true);
         for extent in extents.iter().take_while(|e| e.view.base < m.end) {
             let from = m.start.saturating_sub(extent.view.base) / PAGE_BYTES;
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
@@ -184,14 +186,15 @@ impl Odds {
                 let p = if page.heat.is_blank() { share as f32 } else { window.probability(&page.heat) };
                 bins[Odds::bin(p)] += 1.0;
                 all += 1.0;
+                known &= !page.heat.is_blank();
                 mean += p;
                 variance += p * (1.0 - p);
             }
         }
         let (wanted, mut shift) = (share * all, 0.0f64);
-        let forecast = Forecast { found: wanted as f32, mean, variance };
+        let forecast = known.then_some(Forecast { found: wanted as f32, pages: all as f32, mean, variance });
         if share == 0.0 || share >= 1.0 {
-            return Odds { factor: 1.0, forecast };
+            return Odds { forecast, ..Odds::EVEN };
         }
         // Newton's method, from where each page's odds are its own.
         for _ in 0..8 {
@@ -261,9 +264,7 @@ mod tests {
     fn an_untouched_mapping_is_a_miss_for_each_of_its_pages() {
         let mut map = map_of(2);
         let mut t = Tally::default();
-        t.take(&mut map, &mapping(1 << 21, 512, 512, 0), Window::new(W), 5, &mut |_, _| {
-            panic!("not mixed")
-        });
+        t.take(&mut map, &mapping(1 << 21, 512, 512, 0), Window::new(W), &mut |_, _| panic!("not mixed"));
         assert_eq!(t.answers, 512);
         assert!(map.extents()[0].pages.iter().all(|p| p.heat.seen() == 1 && !p.heat.at_work()));
         assert!(map.extents()[1].pages.iter().all(|p| p.heat.is_blank()));
@@ -274,7 +275,7 @@ mod tests {
         let mut map = map_of(1);
         let mut t = Tally::default();
         let mut asked = Vec::new();
-        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 5), Window::new(W), 5, &mut |a, n| {
+        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 5), Window::new(W), &mut |a, n| {
             asked.push((a, n));
         });
         assert_eq!(asked, [((1 << 21) + 65536, 16)]);
@@ -294,14 +295,14 @@ mod tests {
         let before = map.extents()[0].pages[21].heat;
         let slice = mapping((1 << 21) + 65536, 16, 16, 1);
         let mut t = Tally::default();
-        t.take(&mut map, &slice, Window::new(W), 5, &mut |_, _| ());
+        t.take(&mut map, &slice, Window::new(W), &mut |_, _| ());
         let pages = &map.extents()[0].pages;
         assert!(pages[21].heat.rate.abs_diff(before.rate) < OCTAVE as u16 / 4 && pages[21].heat.at_work());
         assert!(pages[20].heat.rate < before.rate - 6 * OCTAVE as u16);
         assert!((t.slices[0].mean - 1.5).abs() < 0.5 && t.slices[0].found == 1.0, "{:?}", t.slices);
         // Almost all of it touched where only one page used to be: all may be hotter than was thought.
         let cold = pages[20].heat;
-        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 15), Window::new(W), 6, &mut |_, _| ());
+        t.take(&mut map, &mapping((1 << 21) + 65536, 16, 16, 15), Window::new(W), &mut |_, _| ());
         let now = map.extents()[0].pages[20].heat;
         assert!(now.rate > cold.rate + OCTAVE as u16 / 4 && now.doubt > 2 * cold.doubt, "{cold:?} {now:?}");
     }
@@ -313,7 +314,7 @@ mod tests {
             let slices = (0..64).map(|s| mapping((1 << 21) + s * 65536, 16, 16, u32::from(s % 16 == 5)));
             note_surprises(&mut map, &slices.map(|m| (m, 0)).collect::<Vec<_>>());
         }
-        assert_eq!(map.extents()[0].surprise[5], 4 * 4 * 4, "four bits each time");
+        assert_eq!(map.extents()[0].surprise[5], 4 * 8, "two bits each time, though it was one of sixteen");
         assert_eq!(map.extents()[0].surprise[6], 0);
         note_surprises(&mut map, &[(mapping((1 << 21) + 5 * 65536, 16, 16, 0), 0)]);
         note_surprises(&mut map, &[(mapping((1 << 21) + 6 * 65536, 16, 16, 3), 0)]);
@@ -324,8 +325,8 @@ mod tests {
     fn a_mapping_outside_the_heap_changes_nothing() {
         let mut map = map_of(1);
         let mut t = Tally::default();
-        t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), 5, &mut |_, _| panic!());
-        t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), 5, &mut |_, _| panic!());
+        t.take(&mut map, &mapping(0x10_0000, 16, 16, 5), Window::new(W), &mut |_, _| panic!());
+        t.take(&mut map, &mapping(9 << 21, 16, 16, 5), Window::new(W), &mut |_, _| panic!());
         assert_eq!((t.present, t.answers), (0, 0));
     }
 }

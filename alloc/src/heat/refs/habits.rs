@@ -1,6 +1,6 @@
 //! Whether pages still do what they used to do.
 //!
-//! Zone: control. The sign is pages that answered one by one and contradict what is known of them, in excess of the usual
+//! Zone: control. Signs are slices that are not what was foretold of them, and single pages that contradict what is known of them, in excess of the usual
 //! (estimates are noisy), added up over rounds. It is slow, because few pages answer, and sees what happens inside extents;
 //! [`super::wholes`] is fast, and does not.
 
@@ -35,6 +35,8 @@ pub(super) struct Habits {
     excess: f64,
     /// How far slices are from what was foretold of them when nothing changes, as a multiple of what chance does; once known.
     slices: Option<f32>,
+    /// Whether they were further off than that when last looked at: once may be a moment's stall.
+    differed: bool,
     /// When the last change was found.
     changed: u64,
 }
@@ -42,7 +44,7 @@ pub(super) struct Habits {
 impl Habits {
     /// Those of a program nobody knows yet.
     pub(super) fn new() -> Habits {
-        Habits { usual: 2.0, excess: 0.0, slices: None, changed: 0 }
+        Habits { usual: 2.0, excess: 0.0, slices: None, differed: false, changed: 0 }
     }
 
     /// Judges a round that ended at `now`: whether habits have changed.
@@ -68,16 +70,19 @@ impl Habits {
         let mean: f32 = slices.iter().map(|s| s.mean).sum();
         // A program that runs faster, or slower, has not changed.
         let pace = (found / mean.max(1.0)).clamp(0.5, 2.0);
-        let off: f32 = slices.iter().map(|s| (s.found - pace * s.mean).abs()).sum();
+        let off: f32 = slices.iter().map(|s| (s.found - (pace * s.mean).min(s.pages)).abs()).sum();
         let expected: f32 = slices.iter().map(|s| (pace * s.variance * MEAN_SQUARE).sqrt()).sum();
         if expected < FORETOLD {
             return false;
         }
         let ratio = off / expected;
-        let differ = self.slices.is_some_and(|usual| ratio > DIFFERENT * usual);
         let usual = self.slices.unwrap_or(ratio);
-        self.slices = Some(usual + (ratio - usual) / 8.0);
-        differ
+        let before = std::mem::replace(&mut self.differed, ratio > DIFFERENT * usual);
+        // What differs once is not made usual before it is known whether it does so again.
+        if !self.differed || before {
+            self.slices = Some(usual + (ratio - usual) / 8.0);
+        }
+        self.differed && before
     }
 
     /// What there is to know has to be learnt anew.
@@ -111,14 +116,15 @@ mod tests {
             let forecast = |i: usize| {
                 let (mean, found) = ([8.0, 1.0][i % 2], [8.0, 1.0][(i + exchanged) % 2]);
                 let chance = [-1.0, 0.0, 1.0][i % 3] * f32::from(u8::from(found > 1.0));
-                Forecast { found: pace * found + chance, mean, variance: mean * 0.5 }
+                Forecast { found: pace * found + chance, pages: 16.0, mean, variance: mean * 0.5 }
             };
             Tally { slices: (0..300).map(forecast).collect(), ..Tally::default() }
         };
         let mut habits = Habits::new();
         assert!((20..40).all(|i| !habits.have_changed(&slices(1.0, 0), Pace::Usual, i * S)));
         assert!((40..45).all(|i| !habits.have_changed(&slices(1.5, 0), Pace::Usual, i * S)));
-        assert!(habits.have_changed(&slices(1.0, 1), Pace::Usual, 50 * S));
+        assert!(!habits.have_changed(&slices(1.0, 1), Pace::Usual, 50 * S), "once may be chance");
+        assert!(habits.have_changed(&slices(1.0, 1), Pace::Usual, 51 * S));
     }
 
     #[test]

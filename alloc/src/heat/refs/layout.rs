@@ -84,8 +84,9 @@ pub(super) fn make_odd(bounds: &mut Vec<u32>, from: usize, end: u32, turn: u32) 
     if (bounds.len() - from) % 2 == 1 {
         return;
     }
-    // Split the last segment of more than one page, or, where all are single pages, join two, others at each turn.
-    for i in (from..bounds.len()).rev() {
+    // Split a segment of more than one page, or, where all are single pages, join two; others at each turn.
+    let first = turn as usize % (bounds.len() - from).max(1);
+    for i in (from..bounds.len()).cycle().skip(first).take(bounds.len() - from) {
         let stop = bounds.get(i + 1).copied().unwrap_or(end);
         if stop - bounds[i] > 1 {
             let middle = bounds[i] + (stop - bounds[i]) / 2;
@@ -164,6 +165,9 @@ mod tests {
     fn odd_counts_are_made_by_splitting_or_joining_one_segment() {
         let mut bounds = vec![0, 16, 32];
         make_odd(&mut bounds, 1, 48, 0);
+        assert_eq!(bounds, [0, 16, 24, 32]);
+        let mut bounds = vec![0, 16, 32];
+        make_odd(&mut bounds, 1, 48, 1);
         assert_eq!(bounds, [0, 16, 32, 40]);
         let mut bounds = vec![4, 5, 6, 7];
         make_odd(&mut bounds, 0, 8, 2);

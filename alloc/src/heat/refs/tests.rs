@@ -21,7 +21,7 @@ fn map_of(world: &World) -> HeatMap {
 fn cut(map: &HeatMap) -> u16 {
     let mut rates = Vec::new();
     for (e, i) in map.extents().iter().flat_map(|e| (0..PAGES).map(move |i| (e, i))) {
-        let (rate, deviation) = (i32::from(e.raw_rate(i, 0)), e.deviation(i));
+        let (rate, deviation) = (i32::from(e.raw_rate(i, 0)), e.deviation(i, 0));
         rates.extend([rate - deviation, rate, rate + deviation]);
     }
     let at = rates.len() * 2 / 3;

@@ -27,7 +27,7 @@ const ANSWERED: u8 = 2;
 
 /// Whether page `i` may belong on either side of the cut, for all that is known of it.
 fn is_contested(e: &Extent, i: usize, view: &View) -> bool {
-    let doubt = e.deviation(i);
+    let doubt = e.deviation(i, view.now);
     let off = i32::from(e.effective(i, view.now)) - i32::from(view.cut);
     doubt > KNOWN && off.abs() < doubt * FAR
 }
@@ -35,19 +35,19 @@ fn is_contested(e: &Extent, i: usize, view: &View) -> bool {
 /// Whether page `i` is worth a look: it is contested, and if it has answered before, by more than a tail of what it may be.
 fn is_promising(e: &Extent, i: usize, view: &View) -> bool {
     let off = i32::from(e.effective(i, view.now)) - i32::from(view.cut);
-    is_contested(e, i, view) && (e.pages[i].heat.seen() < ANSWERED || off.abs() < e.deviation(i))
+    is_contested(e, i, view) && (e.pages[i].heat.seen() < ANSWERED || off.abs() < e.deviation(i, view.now))
 }
 
 /// The contested pages of slice `s`.
 pub(super) fn contested_in(e: &Extent, s: usize, view: &View) -> impl Iterator<Item = usize> {
-    (s * SLICE_PAGES..(s + 1) * SLICE_PAGES).filter(move |&i| is_contested(e, i, view))
+    (s * SLICE_PAGES..(s + 1) * SLICE_PAGES).filter(move |&i| e.is_there(i) && is_contested(e, i, view))
 }
 
-// The table of Worth: by deviation, in quarters of an octave, and by distance from the cut, in halves.
+// The tables of Worth: by deviation, in quarters of an octave, and by distance from the cut, in halves.
 const LEVELS: usize = 16;
 const REACH: i32 = 16;
 const DISTANCES: usize = 2 * REACH as usize + 1;
-/// So much surprise, in quarters of a bit, is a sign of a page that is always touched, and what it is taken to be worth.
+/// So much surprise, in quarters of a bit, is a sign of a page that is always touched, and what it is taken to be worth, in accesses at the rate of the cut.
 const SURPRISING: u8 = 4 * 4;
 const HOT: f32 = 50.0;
 /// Samples of a normal distribution.
@@ -99,13 +99,15 @@ impl Worth {
         let worth = |i: usize| {
             let off = i32::from(e.effective(i, view.now)) - i32::from(view.cut);
             let at = (off / (OCTAVE / 2) + REACH).clamp(0, 2 * REACH) as usize;
-            let level = (e.deviation(i) / (OCTAVE / 4)).clamp(0, LEVELS as i32 - 1) as usize;
+            let level = (e.deviation(i, view.now) / (OCTAVE / 4)).clamp(0, LEVELS as i32 - 1) as usize;
             let table = if e.pages[i].place == Place::Dram { &self.in_dram } else { &self.on_device };
             table[level][at]
         };
         let known: f32 = pages.map(worth).sum();
         let hot = |i: usize| e.pages[i].heat.seen() >= ANSWERED && e.effective(i, view.now) > view.cut;
-        let surprising = e.surprise[s] >= SURPRISING && !(s * SLICE_PAGES..(s + 1) * SLICE_PAGES).any(hot);
+        let surprising = e.surprise[s] >= SURPRISING
+            && !(s * SLICE_PAGES..(s + 1) * SLICE_PAGES).any(hot)
+            && contested_in(e, s, view).any(|i| e.pages[i].place == Place::Device);
         // One page that nobody knows, as hot as it takes.
         if surprising { known.max(HOT) } else { known }
     }

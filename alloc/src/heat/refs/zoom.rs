@@ -75,8 +75,9 @@ impl Zoomed {
         s == 0 || self.survey > 0 || self.slices[s].is_cut() || self.slices[s - 1].is_cut()
     }
 
+    /// Mappings that it needs, with one to make their number odd.
     fn segments(&self) -> usize {
-        (0..SLICES).filter(|&s| self.is_apart(s)).map(|s| self.slices[s].segments()).sum()
+        1 + (0..SLICES).filter(|&s| self.is_apart(s)).map(|s| self.slices[s].segments()).sum::<usize>()
     }
 }
 
@@ -107,13 +108,16 @@ impl ZoomSet {
     }
 
     /// Cuts further what was mixed and is contested, as long as `limit` mappings are not passed; what has been seen often enough, or died, leaves.
-    fn refine(&mut self, map: &HeatMap, view: &View, limit: usize) {
+    fn refine(&mut self, map: &mut HeatMap, view: &View, limit: usize) {
         let mut room = limit.saturating_sub(self.segments());
         self.list.retain_mut(|z| {
-            let Some(e) = map.find(z.base).map(|i| &map.extents()[i]).filter(|e| e.view.base == z.base)
-            else {
+            let Some(i) = map.find(z.base).filter(|&i| map.extents()[i].view.base == z.base) else {
                 return false;
             };
+            let e = &mut map.extents_mut()[i];
+            if z.survey == 1 {
+                e.surveyed = view.now;
+            }
             z.survey = z.survey.saturating_sub(1);
             for (s, mixed) in std::mem::take(&mut z.mixed).into_iter().enumerate() {
                 if !z.slices[s].is_cut() {
@@ -138,27 +142,25 @@ impl ZoomSet {
 
     /// Takes what the last round has shown into account, and adds what promises most, as long as `limit` mappings would not
     /// be passed. Answers what share of all accesses may be on the wrong side.
-    pub(super) fn fill(&mut self, map: &HeatMap, view: &View, limit: usize) -> f32 {
+    pub(super) fn fill(&mut self, map: &mut HeatMap, view: &View, limit: usize) -> f32 {
         self.refine(map, view, limit);
         let (mut heat, mut worth) = (0.0, 0.0);
         let mut surveys: Vec<(f32, usize)> = Vec::new();
         let mut slices: Vec<(f32, u32, u8)> = Vec::new();
         for (i, e) in map.extents().iter().enumerate().filter(|(_, e)| e.view.pool.is_tiered()) {
             heat += self.worth.heat(e, view);
-            worth += (0..SLICES).map(|s| self.worth.of(e, s, view)).sum::<f32>();
             let waiting = waiting(e, view);
             let at = self.list.binary_search_by_key(&e.view.base, |z| z.base).ok();
             if waiting > 0.0 && at.is_none_or(|at| self.list[at].survey == 0) {
                 surveys.push((waiting + self.lot(i), i));
             }
             let z = at.map(|at| &self.list[at]);
-            if e.surveyed < view.since.max(1) {
-                continue;
-            }
-            for s in (0..SLICES).filter(|&s| z.is_none_or(|z| !z.slices[s].is_cut())) {
-                let worth = self.worth.of(e, s, view);
-                if worth > 0.0 {
-                    slices.push((worth / first_grain(e, s, view).segments() as f32, i as u32, s as u8));
+            for s in 0..SLICES {
+                let this = self.worth.of(e, s, view);
+                worth += this;
+                let waits = e.surveyed >= view.since.max(1) && z.is_none_or(|z| !z.slices[s].is_cut());
+                if waits && this > 0.0 {
+                    slices.push((this / first_grain(e, s, view).segments() as f32, i as u32, s as u8));
                 }
             }
         }
@@ -336,13 +338,13 @@ mod tests {
     fn the_set_never_needs_more_mappings_than_allowed() {
         let mut map = map_of(40);
         let mut set = ZoomSet::default();
-        set.fill(&map, &view(1), 2100);
-        assert_eq!(set.segments(), 40 * SLICES, "first a survey");
+        set.fill(&mut map, &view(1), 2100);
+        assert_eq!(set.segments(), 40 * (SLICES + 1), "first a survey");
         surveyed(&mut map);
         let mut most = 0;
         for _ in 0..8 {
             all_mixed(&mut set);
-            set.fill(&map, &view(1), 2100);
+            set.fill(&mut map, &view(1), 2100);
             most = most.max(set.segments());
         }
         assert!((1800..=2100).contains(&most), "{most}");
@@ -354,7 +356,7 @@ mod tests {
         let mut set = ZoomSet::default();
         let mut seen = std::collections::BTreeSet::new();
         for now in 1..100u64 {
-            set.fill(&map, &view(now * 1_000_000_000), 4 * SLICES);
+            set.fill(&mut map, &view(now * 1_000_000_000), 4 * SLICES + 4);
             for z in &set.list {
                 seen.insert(z.base);
                 let i = map.find(z.base).unwrap();
@@ -374,10 +376,10 @@ mod tests {
             e.pages.iter_mut().for_each(|p| p.heat = crate::heat::rate::Estimate::known(1, false));
         }
         let mut set = ZoomSet::default();
-        set.fill(&map, &view(1), PAGES);
+        set.fill(&mut map, &view(1), PAGES + 1);
         let zoomed = set.list[0].base;
         all_mixed(&mut set);
-        set.fill(&map, &view(1), PAGES);
+        set.fill(&mut map, &view(1), PAGES + 1);
         assert_eq!(set.list.iter().map(|z| z.base).collect::<Vec<_>>(), [zoomed]);
         for unit in [512u32, 1024, 2048] {
             let mut bounds = Vec::new();
@@ -406,13 +408,13 @@ mod tests {
             .iter_mut()
             .for_each(|p| p.heat = crate::heat::rate::Estimate::expected(27_000));
         let mut set = ZoomSet::default();
-        set.fill(&map, &view(1), 512);
-        assert_eq!(set.segments(), QUADS + 1, "the rest is one mapping");
+        set.fill(&mut map, &view(1), 512);
+        assert_eq!(set.segments(), QUADS + 2, "the rest is one mapping");
         set.note_mixed((8 << 21) + 4 * PAGE_BYTES, QUAD);
-        set.fill(&map, &view(1), 512);
-        assert_eq!(set.segments(), QUADS - 1 + QUAD + 1);
+        set.fill(&mut map, &view(1), 512);
+        assert_eq!(set.segments(), QUADS - 1 + QUAD + 2);
         for _ in 0..ROUNDS {
-            set.fill(&map, &view(1), 0);
+            set.fill(&mut map, &view(1), 0);
         }
         assert!(set.is_empty());
     }
@@ -424,7 +426,7 @@ mod tests {
         let known = crate::heat::rate::Estimate::known(20_000, false);
         map.extents_mut()[0].pages.iter_mut().for_each(|p| p.heat = known);
         let mut set = ZoomSet::default();
-        set.fill(&map, &view(1), 512);
+        set.fill(&mut map, &view(1), 512);
         assert!(set.is_empty());
     }
 
@@ -433,7 +435,7 @@ mod tests {
         let mut map = map_of(1);
         map.extents_mut()[0].present = 512;
         let mut set = ZoomSet::default();
-        set.fill(&map, &view(1), 512);
+        set.fill(&mut map, &view(1), 512);
         assert!(set.is_empty());
     }
 }
