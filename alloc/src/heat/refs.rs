@@ -1,8 +1,8 @@
 //! The tracker `refs`: the processor's accessed bits, read through `clear_refs` and `smaps`.
 //!
 //! Zone: control. Sees reads and writes, needs no privilege, and works on every kernel since 2.6.22; but it answers by
-//! *mapping*. So the heap is cut into mappings ([`layout`]): one an extent everywhere, down to one a page in the
-//! extents under the glass ([`zoom`]), which take turns. A round is
+//! *mapping*. So the heap is cut into mappings ([`layout`]): one an extent everywhere, down to one a page where a closer
+//! look is worth most ([`zoom`], [`worth`]); what a mapping of many pages says is shared out to them ([`answer`]). A round is
 //!
 //! ```text
 //! cut -> clear -> wait one window -> read smaps -> answers into the map -> pause
@@ -48,14 +48,14 @@ pub use smaps::Mapping;
 const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
 /// The first window.
 const FIRST_WINDOW: u64 = 40_000_000;
-/// Rounds at rest come no more often than this, and those that look at contested pages.
+/// Rounds at rest come no more often than this, and those while there is something to be gained.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
 /// Shares of accesses that may be on the wrong side, above which it is worth the whole share of a core to know, and more than that.
 const KEENLY: f32 = 0.01;
 const HURRIEDLY: f32 = 0.03;
-/// Fewest mappings that a visit may use, however slow it is to read them: an extent page by page and some to spare.
-/// While nothing changes it uses no more.
+/// Fewest mappings for closer looks in a round, however slow it is to read them: an extent page by page and some to spare.
+/// While nothing changes there are no more.
 const LEAST_SEGMENTS: usize = 640;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
 const SPREAD: u64 = 2;
