@@ -26,6 +26,7 @@ mod layout;
 mod pace;
 mod smaps;
 mod sweep;
+mod urgency;
 mod wholes;
 mod worth;
 mod zoom;
@@ -35,6 +36,7 @@ use self::habits::Habits;
 use self::layout::Layout;
 use self::pace::Pace;
 use self::sweep::{Price, Sweep};
+use self::urgency::Urgency;
 use self::zoom::ZoomSet;
 use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
@@ -51,26 +53,15 @@ const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this, and those while there is something to be gained.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
-/// Shares of accesses that may be on the wrong side, above which it is worth the whole share of a core to know, and more than that.
-const KEENLY: f32 = 0.01;
-const HURRIEDLY: f32 = 0.03;
 /// Fewest mappings for closer looks in a round, however slow it is to read them: an extent page by page and some to spare.
 /// While nothing changes there are no more.
 const LEAST_SEGMENTS: usize = 640;
 /// Mappings are read one after the other: a page is watched for up to so many windows more until its turn comes.
 const SPREAD: u64 = 2;
-/// How many mappings of less than an extent are to be read in a hurry, for each page there is.
-const LOOKS: u64 = 4;
-/// Rounds in a hurry, for each of those.
-const ROUNDS_IN_A_HURRY: u64 = 64;
-/// After a change the share of accesses that may be on the wrong side says nothing of another for so long, in ns.
-const GRACE: u64 = 10_000_000_000;
 /// In a hurry some windows are so many times shorter, at first every other: of a group of pages that is touched even then, one is among the hottest.
 const BRIEF: u64 = 5;
 /// And later some are longer: what is still in doubt then is used less often than once in a window.
 const LONG: u64 = 3;
-/// Rounds after which it is later.
-const SOON: u8 = 8;
 /// The turn of the window that has found its length.
 const USUAL: u8 = 0;
 /// Rounds in a row at a slower pace after which that pace is the usual one.
@@ -125,20 +116,8 @@ pub struct Refs<K> {
     calibrated: bool,
     /// Whose turn it is of the windows that are used in a hurry.
     turn: u8,
-    /// Mappings still to be read in a hurry: after the start, and when the heap or the program's habits change.
-    eager: u64,
-    /// When the last such change was noticed; what was seen before is out of date.
-    alarmed: u64,
-    /// Pages in memory at most, and when last the whole heap was to be looked at.
-    present: u64,
-    looked_at: u64,
+    urgency: Urgency,
     habits: Habits,
-    /// The share of accesses that may be on the wrong side, as [`ZoomSet::fill`] has estimated it.
-    gain: f32,
-    /// That share when last there was little to be gained.
-    calm: f32,
-    /// Rounds since then.
-    looks: u8,
     /// Rounds in a row that were slower than usual, and by how much on average.
     slow: (u8, i32),
     wanted: Vec<u32>,
@@ -167,14 +146,8 @@ impl<K: Kernel> Refs<K> {
             most,
             calibrated: false,
             turn: USUAL,
-            eager: 0,
-            alarmed: 1,
-            present: 0,
-            looked_at: 0,
+            urgency: Urgency::new(),
             habits: Habits::new(),
-            gain: 1.0,
-            calm: 1.0,
-            looks: 0,
             slow: (0, 0),
             wanted: Vec::new(),
             seen: Vec::new(),
@@ -236,14 +209,15 @@ impl<K: Kernel> Refs<K> {
         let before = self.kernel.clock().1;
         self.adopt_arenas(look);
         let spare = self.most.saturating_sub(2 * self.cuts.len());
-        let hurry = self.is_eager();
+        let hurry = self.urgency.is_eager();
         if !self.calibrated {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry || self.gain > KEENLY { self.affordable() } else { LEAST_SEGMENTS };
-            let view = worth::View { now: look.now, since: self.alarmed, cut: look.cut };
-            self.gain = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
+            let most = if hurry || self.urgency.is_worth_it() { self.affordable() } else { LEAST_SEGMENTS };
+            let view = worth::View { now: look.now, since: self.urgency.since(), cut: look.cut };
+            let gain = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
+            self.urgency.set_gain(gain);
         }
         if let Err(e) = self.cut() {
             if e != Errno(libc::ENOMEM) {
@@ -256,7 +230,8 @@ impl<K: Kernel> Refs<K> {
         if self.parts && self.calibrated {
             let pages: usize = self.cuts.iter().map(|c| c.used / PAGE_BYTES).sum();
             let price = Price { mapping: self.per_mapping, page: self.per_clear / pages.max(1) as u64 };
-            self.turn = if hurry { (self.turn + 1) % if self.looks < SOON { 2 } else { 3 } } else { USUAL };
+            self.turn =
+                if hurry { (self.turn + 1) % if self.urgency.is_early() { 2 } else { 3 } } else { USUAL };
             let window = match self.turn {
                 USUAL => self.window,
                 1 => self.window / BRIEF,
@@ -355,8 +330,7 @@ impl<K: Kernel> Refs<K> {
             self.adapt_window(&tally, look.dram_share, spread);
         }
         self.get_used_to(pace, map);
-        // Where nothing can be looked at more closely there is an end, too, and in a heap of which little is seen in a round.
-        self.eager = self.eager.saturating_sub(tally.looks.max(self.present / ROUNDS_IN_A_HURRY));
+        self.urgency.spend(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
             tally.slices.clear();
@@ -367,32 +341,25 @@ impl<K: Kernel> Refs<K> {
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
             pages.for_each(|p| p.heat.unsettle());
         }
-        self.present = self.present.max(tally.present);
-        let grown = self.present > self.looked_at * 5 / 4;
+        let grown = self.urgency.has_grown(tally.present);
         if changed || grown {
-            self.looked_at = self.present;
-            self.eager = self.present * LOOKS;
-            self.alarmed = now;
-            self.habits.restart(now);
-            self.duty.refill(now);
+            self.urgency.look_at_all(now);
         } else if shift.changed > 0 {
-            self.eager += shift.changed * LOOKS;
-            if shifted {
-                // What has changed inside the others does not show in them as wholes: one visit each.
-                self.eager += self.present.saturating_sub(shift.changed) * u64::from(zoom::ROUNDS);
-                self.alarmed = now;
-                self.habits.restart(now);
-                self.duty.refill(now);
-            }
-            self.eager = self.eager.min(self.present * LOOKS);
+            self.urgency.look_at(shift.changed, shifted.then_some(now));
         }
-        let uncertain = self.has_grown_uncertain(now);
+        if changed || grown || shifted {
+            self.habits.restart(now);
+        }
+        let uncertain = self.urgency.has_grown_uncertain(now);
         let surprised = changed || shifted || uncertain;
-        self.looks = if surprised || grown { 0 } else { self.looks.saturating_add(1) };
-        let hurry = self.is_eager() || !self.calibrated || shift.matters(shift.odd);
+        self.urgency.end_round(surprised || grown);
+        if surprised || grown {
+            self.duty.refill(now);
+        }
+        let hurry = self.urgency.is_eager() || !self.calibrated || shift.matters(shift.odd);
         let haste = match () {
             () if hurry => Haste::Hurry,
-            () if self.gain > KEENLY => Haste::Keen,
+            () if self.urgency.is_worth_it() => Haste::Keen,
             () => Haste::Rest,
         };
         let pause = self.duty.charge(now, cost, haste);
@@ -405,28 +372,6 @@ impl<K: Kernel> Refs<K> {
             };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
-    }
-
-    /// Whether closer looks are to be had in a hurry: little is known yet, and much to be gained.
-    fn is_eager(&self) -> bool {
-        self.eager > 0 && (self.gain > HURRIEDLY || self.looks < 2 * zoom::ROUNDS)
-    }
-
-    /// Whether what was known has become doubtful in many places: the program has changed, in ways that show nowhere else.
-    fn has_grown_uncertain(&mut self, now: u64) -> bool {
-        if self.is_eager() {
-            self.calm = self.gain;
-            return false;
-        }
-        if self.gain < 2.0 * self.calm + HURRIEDLY || now < self.alarmed + GRACE {
-            self.calm += (self.gain - self.calm) * if self.gain < self.calm { 0.5 } else { 0.05 };
-            return false;
-        }
-        self.calm = self.gain;
-        self.eager = self.present * LOOKS;
-        self.alarmed = now;
-        self.duty.refill(now);
-        true
     }
 
     /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.

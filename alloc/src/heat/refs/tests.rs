@@ -129,7 +129,7 @@ fn a_program_that_changes_its_habits_is_noticed_at_rest() {
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
     run(&world, &mut tracker, &mut map, 40.0, true);
     run(&world, &mut tracker, &mut map, 60.0, false);
-    assert!(!tracker.is_eager(), "a steady program is no surprise");
+    assert!(!tracker.urgency.is_eager(), "a steady program is no surprise");
     world.0.borrow_mut().rate = World::zipf(24 * PAGES, 0.99, 200_000.0, 99);
     let before = worth(&world, &map);
     run(&world, &mut tracker, &mut map, 60.0, false);
@@ -185,11 +185,11 @@ fn a_program_that_slows_down_for_good_is_not_taken_for_another_and_rates_follow(
     let world = World::new(rates.clone(), |_| 0);
     let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
     run(&world, &mut tracker, &mut map, 60.0, true);
-    assert!(!tracker.is_eager());
-    let (before, alarmed) = (worth(&world, &map), tracker.alarmed);
+    assert!(!tracker.urgency.is_eager());
+    let (before, alarmed) = (worth(&world, &map), tracker.urgency.since());
     world.0.borrow_mut().rate = rates.iter().map(|r| r / 8.0).collect();
     run(&world, &mut tracker, &mut map, 120.0, false);
-    assert_eq!(tracker.alarmed, alarmed, "the habits are the same");
+    assert_eq!(tracker.urgency.since(), alarmed, "the habits are the same");
     assert!(worth(&world, &map) > before - 0.02);
     assert!(tracker.window > 3 * FIRST_WINDOW, "the window has followed: {}", tracker.window);
 }
@@ -211,7 +211,7 @@ fn a_hot_block_that_moves_is_noticed_at_rest_and_found() {
         let (mut map, mut tracker) = (map_of(&world), Refs::new(world.clone(), 0.03));
         run(&world, &mut tracker, &mut map, 40.0, true);
         run(&world, &mut tracker, &mut map, 60.0, false);
-        assert!(!tracker.is_eager(), "a steady program is no surprise");
+        assert!(!tracker.urgency.is_eager(), "a steady program is no surprise");
         world.0.borrow_mut().rate = hot_block(n, 30 * PAGES + 100, total);
         run(&world, &mut tracker, &mut map, 20.0, false);
         let worth = worth(&world, &map);
