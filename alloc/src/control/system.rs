@@ -4,7 +4,7 @@
 
 use crate::arena::{self, ArenaView, ExtentView, pressure};
 use crate::heat::clock::now_ns;
-use crate::heat::map::{PAGES, SLICE_PAGES};
+use crate::heat::map::SLICES;
 use crate::mover::batch::{self, PageMover};
 use crate::sys::{Errno, numa, proc};
 use crate::tier::budget::{Measured, cgroup_limit, node_bytes};
@@ -20,7 +20,7 @@ pub(crate) trait System: PageMover {
     /// The live extent with this index, as it is now.
     fn extent(&self, index: u32) -> Option<ExtentView>;
     /// How often the pages of each slice of this extent were used by allocation alone, from any beginning, modulo 2^32.
-    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES];
+    fn births(&self, index: u32) -> [u32; SLICES];
     /// Calls `f` for every arena.
     fn arenas(&self, f: &mut dyn FnMut(ArenaView));
     /// Bytes of live extents.
@@ -84,7 +84,7 @@ impl System for Process {
         arena::extent_view(index)
     }
 
-    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+    fn births(&self, index: u32) -> [u32; SLICES] {
         arena::births(index)
     }
 

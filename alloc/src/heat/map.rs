@@ -16,6 +16,8 @@ pub const PAGES: usize = 512;
 pub const PAGE_BYTES: usize = 4096;
 /// Pages in a slice.
 pub const SLICE_PAGES: usize = 16;
+/// Slices in an extent.
+pub const SLICES: usize = PAGES / SLICE_PAGES;
 
 /// Uses by allocation are a mean over some so many seconds.
 const BIRTHS_MEAN: f32 = 8.0;
@@ -109,7 +111,7 @@ pub struct Extent {
     /// When this birth was first seen.
     pub born: u64,
     /// When each slice was last seen to come into use.
-    slice_born: [u64; PAGES / SLICE_PAGES],
+    slice_born: [u64; SLICES],
     /// When its pages were last asked for their node; 0 = never.
     pub asked: u64,
     /// Live pages that were not there when last asked.
@@ -121,7 +123,7 @@ pub struct Extent {
     /// When slices here were last looked at, each by itself.
     pub surveyed: u64,
     /// By slice, how unlikely it is, in quarters of a bit, that chance had its pages touched each time it was looked at lately.
-    pub surprise: [u8; PAGES / SLICE_PAGES],
+    pub surprise: [u8; SLICES],
     /// Pages touched in the last window that was answered for the extent as a whole.
     pub touched: u16,
     /// Pages in memory then; 0 = no such answer yet.
@@ -131,10 +133,10 @@ pub struct Extent {
     /// What it usually does as a whole.
     pub usual: Usual,
     /// Uses by allocation, by slice, and when they were counted.
-    births: ([u32; PAGES / SLICE_PAGES], u64),
+    births: ([u32; SLICES], u64),
     /// How often that is lately for each page of a slice, in Hz, and as a rate code; 0 = never.
-    birth_hz: [f32; PAGES / SLICE_PAGES],
-    birth_rate: [u16; PAGES / SLICE_PAGES],
+    birth_hz: [f32; SLICES],
+    birth_rate: [u16; SLICES],
     /// The pages.
     pub pages: [Page; PAGES],
 }
@@ -144,13 +146,13 @@ impl Extent {
         Box::new(Extent {
             view,
             born: now,
-            slice_born: [now; PAGES / SLICE_PAGES],
+            slice_born: [now; SLICES],
             asked: 0,
             absent: 0,
             dram: 0,
             device: 0,
             surveyed: 0,
-            surprise: [0; PAGES / SLICE_PAGES],
+            surprise: [0; SLICES],
             touched: 0,
             present: 0,
             answered: 0,
@@ -184,13 +186,13 @@ impl Extent {
 
     /// Takes in how often the pages of each slice had been used by allocation alone by `now`, from any beginning. A program that allocates one
     /// block after another uses each page for a moment only, and is seldom seen to.
-    pub fn take_births(&mut self, now: u64, births: [u32; PAGES / SLICE_PAGES]) {
+    pub fn take_births(&mut self, now: u64, births: [u32; SLICES]) {
         let seconds = now.saturating_sub(self.births.1) as f32 / 1e9;
         if self.births.1 != 0 && seconds < 0.1 {
             return;
         }
         let (before, at) = std::mem::replace(&mut self.births, (births, now));
-        if at == 0 || (births == before && self.birth_rate == [0; PAGES / SLICE_PAGES]) {
+        if at == 0 || (births == before && self.birth_rate == [0; SLICES]) {
             return;
         }
         for (slice, mean) in self.birth_hz.iter_mut().enumerate() {
@@ -382,7 +384,7 @@ mod tests {
         map.sync(0, |f| f(view(7, 1, u32::MAX)));
         let e = &mut map.extents_mut()[0];
         let second = 1_000_000_000;
-        let mut births = [u32::MAX - 100; PAGES / SLICE_PAGES];
+        let mut births = [u32::MAX - 100; SLICES];
         e.take_births(second, births);
         assert!(!e.gives_birth(0, second), "from any beginning");
         for at in 2..60 {

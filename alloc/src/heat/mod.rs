@@ -9,6 +9,8 @@ pub mod clock;
 pub mod duty;
 mod exp;
 pub mod map;
+#[cfg(test)]
+pub(crate) mod played;
 pub mod profile;
 pub mod rate;
 pub mod refs;

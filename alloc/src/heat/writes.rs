@@ -193,7 +193,8 @@ impl<K: Kernel> Tracker for Writes<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ArenaView, ExtentView, Pool};
+    use crate::arena::{ArenaView, Pool};
+    use crate::heat::played;
 
     #[derive(Default)]
     struct Fake {
@@ -216,19 +217,7 @@ mod tests {
     }
 
     fn polled(reads_seen: bool) -> HeatMap {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            for n in 8..10usize {
-                f(ExtentView {
-                    index: n as u32,
-                    base: n << 21,
-                    pool: Pool::Default,
-                    live: u32::MAX,
-                    birth: 1,
-                    emptied: 0,
-                });
-            }
-        });
+        let mut map = played::map_of(8..10);
         let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096] };
         let mut tracker = Writes::new(fake, reads_seen, 0.03);
         let arenas = [ArenaView {

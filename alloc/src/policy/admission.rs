@@ -113,24 +113,14 @@ impl Brake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
-    use crate::heat::map::{HeatMap, Place};
+    use crate::heat::map::Place;
+    use crate::heat::played;
     use crate::heat::rate::Estimate;
 
     const S: u64 = 1_000_000_000;
 
     fn check(edit: impl FnOnce(&mut crate::heat::map::Page), now: u64, blocked: bool) -> (bool, bool) {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            f(ExtentView {
-                index: 1,
-                base: 1 << 21,
-                pool: Pool::Default,
-                live: u32::MAX,
-                birth: 1,
-                emptied: 0,
-            });
-        });
+        let mut map = played::map_of(1..2);
         let page = &mut map.extents_mut()[0].pages[0];
         page.heat = Estimate::known(30_000, true);
         edit(page);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::arena::ExtentView;
 use crate::config::Amount;
-use crate::heat::map::PAGES;
+use crate::heat::map::{PAGES, SLICES};
 use crate::heat::refs::Refs;
 use crate::heat::refs::world_tests::World;
 use crate::mover::batch::PageMover;
@@ -24,7 +24,7 @@ impl System for World {
         });
         found
     }
-    fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+    fn births(&self, index: u32) -> [u32; SLICES] {
         World::births(self, index)
     }
     fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
@@ -61,11 +61,15 @@ struct Run {
 
 impl Run {
     fn new(rates: Vec<f64>, node: impl Fn(usize) -> i32, edit: impl FnOnce(&mut Config)) -> Run {
-        let world = World::new(rates, node);
+        Run::on(World::new(rates, node), 0.03, edit)
+    }
+
+    /// A run in which the tracker may take `share` of a core.
+    fn on(world: World, share: f64, edit: impl FnOnce(&mut Config)) -> Run {
         let mut config =
             Config { dram: Amount::Bytes((N / 3 * PAGE_BYTES) as u64), tick_ms: 100, ..Config::DEFAULT };
         edit(&mut config);
-        let tracker: Box<dyn Tracker> = Box::new(Refs::new(world.clone(), 0.03));
+        let tracker: Box<dyn Tracker> = Box::new(Refs::new(world.clone(), share));
         let plane = Plane::new(&config, Mode::Auto, (tracker, Vec::new()), &world);
         Run { world, plane }
     }
@@ -187,7 +191,7 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
         fn extent(&self, index: u32) -> Option<ExtentView> {
             System::extent(&self.0, index)
         }
-        fn births(&self, _: u32) -> [u32; PAGES / SLICE_PAGES] {
+        fn births(&self, _: u32) -> [u32; SLICES] {
             Default::default()
         }
         fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
@@ -221,6 +225,14 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
     assert!(run.plane.disabled);
 }
 
+/// The numbers up to `n` in an order that `seed` shuffles.
+fn shuffled(n: usize, seed: u64) -> Vec<usize> {
+    let order = World::zipf(n, 1.0, 1.0, seed);
+    let mut numbers: Vec<usize> = (0..n).collect();
+    numbers.sort_by(|&a, &b| order[b].total_cmp(&order[a]));
+    numbers
+}
+
 /// `n` pages in blocks of 256 neighbours, in an order that `seed` shuffles; accesses by a Zipf law of the pages' ranks, or nine of
 /// ten to the first fifth; `total` Hz together.
 fn blocks(n: usize, seed: u64, total: f64, hot: bool) -> Vec<f64> {
@@ -231,11 +243,8 @@ fn blocks(n: usize, seed: u64, total: f64, hot: bool) -> Vec<f64> {
         })
         .collect();
     let sum: f64 = by_rank.iter().sum();
-    let order = World::zipf(n / 256, 1.0, 1.0, seed);
-    let mut blocks: Vec<usize> = (0..n / 256).collect();
-    blocks.sort_by(|&a, &b| order[b].total_cmp(&order[a]));
     let mut rates = vec![0.0; n];
-    for (ranks, block) in by_rank.chunks(256).zip(blocks) {
+    for (ranks, block) in by_rank.chunks(256).zip(shuffled(n / 256, seed)) {
         rates[block * 256..][..256].iter_mut().zip(ranks).for_each(|(rate, w)| *rate = total * w / sum);
     }
     rates
@@ -292,19 +301,14 @@ fn eighth(rates: Vec<f64>, slow: bool) -> Run {
     if slow {
         world.0.borrow_mut().cost = [50_000, 25_000, 300, 20_000];
     }
-    let config = Config { dram: Amount::Bytes((n / 8 * PAGE_BYTES) as u64), tick_ms: 100, ..Config::DEFAULT };
-    let tracker: Box<dyn Tracker> = Box::new(Refs::new(world.clone(), if slow { 0.1 } else { 0.03 }));
-    let plane = Plane::new(&config, Mode::Auto, (tracker, Vec::new()), &world);
-    Run { world, plane }
+    let edit = |config: &mut Config| config.dram = Amount::Bytes((n / 8 * PAGE_BYTES) as u64);
+    Run::on(world, if slow { 0.1 } else { 0.03 }, edit)
 }
 
 /// `n` pages in blocks of `size` neighbours, a tenth of which gets nine of ten of `total` accesses a second; `seed` says which.
 fn hot_tenth(n: usize, size: usize, seed: u64, total: f64) -> Vec<f64> {
-    let order = World::zipf(n / size, 1.0, 1.0, seed);
-    let mut blocks: Vec<usize> = (0..n / size).collect();
-    blocks.sort_by(|&a, &b| order[b].total_cmp(&order[a]));
     let mut rates = vec![0.1 * total / (n as f64 * 0.9); n];
-    for &b in &blocks[..n / size / 10] {
+    for b in shuffled(n / size, seed).into_iter().take(n / size / 10) {
         rates[b * size..][..size].fill(0.9 * total / (n as f64 * 0.1));
     }
     rates

@@ -234,24 +234,11 @@ impl Odds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
+    use crate::heat::played;
     use crate::heat::rate::{FINE, OCTAVE};
 
     fn map_of(n: usize) -> HeatMap {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            for i in 1..=n {
-                f(ExtentView {
-                    index: i as u32,
-                    base: i << 21,
-                    pool: Pool::Default,
-                    live: u32::MAX,
-                    birth: 1,
-                    emptied: 0,
-                });
-            }
-        });
-        map
+        played::map_of(1..n + 1)
     }
 
     fn mapping(start: usize, pages: usize, present: u32, touched: u32) -> Mapping {

@@ -25,7 +25,7 @@ const FORETOLD: f32 = 100.0;
 /// The square of a normal distribution's mean distance from its middle, of its variance: 2/π.
 const MEAN_SQUARE: f32 = core::f32::consts::FRAC_2_PI;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
-const GRACE: u64 = 10_000_000_000;
+pub(super) const GRACE: u64 = 10_000_000_000;
 
 /// What is usual, and what has added up.
 pub(super) struct Habits {

@@ -114,26 +114,13 @@ pub(super) fn of(map: &HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
+    use crate::heat::played;
 
     const W: u64 = 50_000_000;
 
     /// A map of `n` extents, in each of which every third page has been touched in 20 windows and the others in none.
     fn map_of(n: usize) -> HeatMap {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            for i in 1..=n {
-                let base = i << 21;
-                f(ExtentView {
-                    index: i as u32,
-                    base,
-                    pool: Pool::Default,
-                    live: u32::MAX,
-                    birth: 1,
-                    emptied: 0,
-                });
-            }
-        });
+        let mut map = played::map_of(1..n + 1);
         let w = Window::new(W);
         for e in map.extents_mut() {
             for (i, page) in e.pages.iter_mut().enumerate() {

@@ -3,6 +3,7 @@
 //! Zone: control. Two numbers say it: how many mappings are still to be read in a hurry, which a change refills and rounds use up, and the *gain*, the
 //! share of accesses that may be on the wrong side. A gain that grows much by itself is a change, too.
 
+use super::habits::GRACE;
 use super::zoom::ROUNDS;
 
 /// Gains above which it is worth the whole share of a core to know, and more than that.
@@ -13,8 +14,6 @@ const LOOKS: u64 = 4;
 /// Rounds in a hurry, for each of those: there is an end where nothing can be looked at more closely, too, and in a heap of which
 /// little is seen in a round.
 const ROUNDS_EACH: u64 = 64;
-/// After a change the gain says nothing of another for so long, in ns.
-const GRACE: u64 = 10_000_000_000;
 /// So many rounds after a change are early ones.
 const EARLY: u8 = 8;
 

@@ -163,8 +163,8 @@ fn judge(map: &mut HeatMap, cleared: u64) -> Shift {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
     use crate::heat::map::Place;
+    use crate::heat::played;
 
     const W: u64 = 100_000_000;
 
@@ -175,20 +175,7 @@ mod tests {
 
     impl Heap {
         fn new(extents: usize) -> Heap {
-            let mut map = HeatMap::new();
-            map.sync(0, |f| {
-                for i in 1..=extents {
-                    let base = i << 21;
-                    f(ExtentView {
-                        index: i as u32,
-                        base,
-                        pool: Pool::Default,
-                        live: u32::MAX,
-                        birth: 1,
-                        emptied: 0,
-                    });
-                }
-            });
+            let mut map = played::map_of(1..extents + 1);
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
             pages.for_each(|p| p.place = Place::Dram);
             Heap { map, now: 0 }

@@ -5,7 +5,7 @@ use super::kernel::{Kernel, Policy};
 use super::layout::Variant;
 use super::smaps::Mapping;
 use crate::arena::{ArenaView, ExtentView, Pool};
-use crate::heat::map::{PAGE_BYTES, PAGES, SLICE_PAGES};
+use crate::heat::map::{PAGE_BYTES, PAGES, SLICE_PAGES, SLICES};
 use crate::mover::batch::PageMover;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
@@ -92,7 +92,7 @@ impl World {
     }
 
     /// Blocks are born at the rates in `births`, a page each, since the clock began.
-    pub(crate) fn births(&self, index: u32) -> [u32; PAGES / SLICE_PAGES] {
+    pub(crate) fn births(&self, index: u32) -> [u32; SLICES] {
         let w = self.0.borrow();
         let first = index as usize * PAGES;
         std::array::from_fn(|s| {

@@ -116,23 +116,12 @@ impl Worth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
-    use crate::heat::map::HeatMap;
+    use crate::heat::played;
     use crate::heat::rate::Estimate;
 
     /// What a slice on the device is worth, of all of whose pages this is known.
     fn worth(heat: Estimate) -> f32 {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            f(ExtentView {
-                index: 1,
-                base: 1 << 21,
-                pool: Pool::Default,
-                live: u32::MAX,
-                birth: 1,
-                emptied: 0,
-            });
-        });
+        let mut map = played::map_of(1..2);
         let e = &mut map.extents_mut()[0];
         for page in &mut e.pages {
             (page.heat, page.place) = (heat, Place::Device);

@@ -7,12 +7,11 @@
 
 use super::layout::make_odd;
 use super::worth::{View, Worth, contested_in};
-use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, SLICE_PAGES};
+use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES, SLICE_PAGES, SLICES};
 use crate::heat::rate::OCTAVE;
 
 /// Rounds that a survey, and a look at final resolution, last.
 pub(super) const ROUNDS: u8 = 2;
-const SLICES: usize = PAGES / SLICE_PAGES;
 /// Pages in the middle resolution, 16 KiB, and how many of those a slice has.
 const QUAD: usize = 4;
 const QUADS: usize = SLICE_PAGES / QUAD;
@@ -68,6 +67,11 @@ impl Zoomed {
     fn new(base: usize) -> Zoomed {
         let (slices, looks, mixed) = Default::default();
         Zoomed { base, survey: 0, slices, looks, mixed }
+    }
+
+    /// Whether there is anything to be seen of it.
+    fn is_in_use(&self) -> bool {
+        self.survey > 0 || self.slices.iter().any(|g| g.is_cut())
     }
 
     /// Whether a mapping begins with slice `s`.
@@ -136,7 +140,7 @@ impl ZoomSet {
                     z.slices[s] = Grain(0);
                 }
             }
-            z.survey > 0 || z.slices.iter().any(|g| g.is_cut())
+            z.is_in_use()
         });
     }
 
@@ -195,7 +199,7 @@ impl ZoomSet {
             }
             room -= need;
         }
-        self.list.retain(|z| z.survey > 0 || z.slices.iter().any(|g| g.is_cut()));
+        self.list.retain(Zoomed::is_in_use);
         worth / (heat + worth).max(1.0)
     }
 
@@ -288,28 +292,15 @@ fn first_grain(e: &Extent, s: usize, view: &View) -> Grain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arena::{ExtentView, Pool};
     use crate::heat::map::Place;
+    use crate::heat::played;
 
     fn view(now: u64) -> View {
         View { now, since: 0, cut: 30000 }
     }
 
     fn map_of(n: usize) -> HeatMap {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| {
-            for i in 0..n {
-                let base = (i + 8) << 21;
-                f(ExtentView {
-                    index: i as u32,
-                    base,
-                    pool: Pool::Default,
-                    live: u32::MAX,
-                    birth: 1,
-                    emptied: 0,
-                });
-            }
-        });
+        let mut map = played::map_of(8..n + 8);
         for e in map.extents_mut() {
             e.dram = 512;
         }
