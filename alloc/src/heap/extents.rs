@@ -1,6 +1,7 @@
 //! Slices for slabs: cut from extents that the heap owns. Zone: cold, under the heap's lock.
 
-use super::{Bins, Heap, abandon, purge};
+use super::purge::{self, Idle};
+use super::{Bins, Heap, abandon};
 use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, SLICE_BYTES, SLICES, extent};
 use crate::config;
 use crate::sys::mm;
@@ -21,7 +22,7 @@ impl Bins {
         if self.until_sweep.get() < slices as u32 {
             // Before growing: what others have freed, and slabs that have run empty.
             abandon::reclaim_abandoned();
-            purge::release_idle(heap, false);
+            purge::release_idle(heap, Idle::Listed);
             self.until_sweep.set(SWEEP_LEAST.max(self.extents.get() * SLICES as u32 / SWEEP_SHARE));
         }
         self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
@@ -35,7 +36,7 @@ impl Bins {
                 // No memory: slabs of other classes that have run empty hold what this class needs.
                 heap.give_gathered();
                 abandon::reclaim_abandoned();
-                purge::release_idle(heap, true);
+                purge::release_idle(heap, Idle::All);
                 if let Some(addr) = self.take_open(slices) {
                     return Some(addr);
                 }

@@ -15,23 +15,39 @@ const LEAST_MS: u64 = 100;
 /// Nor before so many times as long has passed as the last search took: it takes at most 2 % of a thread's time, however large the heap.
 const REST: u64 = 50;
 
-/// Destroys every slab of `heap` without a live block. Under its lock. With `current`, also those that bins allocate from: only for the
-/// owner thread, or for a heap without one.
-pub(super) fn release_idle(heap: &Heap, current: bool) {
+/// Which of the slabs without a live block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// Those that nothing is allocated from.
+    Listed,
+    /// Also those that bins allocate from, unless that was for more than a few small blocks since the last purge: a program that comes back to a
+    /// size is to find its memory. Given to another size, it would be sought elsewhere (a seventh more at the peak, measured in python).
+    Unused,
+    /// Also those.
+    All,
+}
+
+/// Destroys slabs of `heap` without a live block. Under its lock; more than the listed ones only for the owner thread, or for a heap without one.
+pub(super) fn release_idle(heap: &Heap, which: Idle) {
     heap.drain_remote();
     for bins in heap.all_bins() {
         for class in 0..CLASSES {
-            if current {
+            let mut kept = ptr::null();
+            if which != Idle::Listed {
                 let slab = bins.current(class);
                 bins.set_current(class, empty_slab());
                 if !ptr::eq(slab, empty_slab()) {
                     // SAFETY: a current slab is alive.
-                    bins.push_partial(unsafe { &*slab });
+                    let this = unsafe { &*slab };
+                    bins.push_partial(this);
+                    if which == Idle::Unused && this.was_in_use() {
+                        kept = slab;
+                    }
                 }
             }
             bins.for_each_partial(class, |slab| {
                 slab.collect();
-                if slab.is_idle() {
+                if slab.is_idle() && !ptr::eq(slab, kept) {
                     bins.unlist(slab);
                     let (base, slices) = (slab.base(), slab.slices as usize);
                     // SAFETY: idle under the heap's lock, in no bin, and just taken off its list.
@@ -45,7 +61,7 @@ pub(super) fn release_idle(heap: &Heap, current: bool) {
 
 /// Destroys every slab of a heap without an owner that has no live block, and gives back every extent that is empty then. Under its lock.
 pub(super) fn release_empty(heap: &Heap) {
-    release_idle(heap, true);
+    release_idle(heap, Idle::All);
     heap.all_bins().for_each(Bins::give_last_extent);
     heap.swept.set(true);
 }
@@ -65,7 +81,7 @@ pub(super) fn purge(heap: &Heap) {
     let now = futex::now_ms();
     let short = arena::pressure::tight();
     heap.give_gathered();
-    release_idle(heap, true);
+    release_idle(heap, if short { Idle::All } else { Idle::Unused });
     purge_slabs(heap, short);
     heap.all_bins().for_each(|bins| bins.purge_slices(false));
     abandon::try_each_abandoned(|heap| {
@@ -101,14 +117,14 @@ pub(crate) fn trim() -> bool {
         heap.give_gathered();
         let _guard = heap.lock.lock();
         heap.empty_quarantine();
-        release_idle(heap, true);
+        release_idle(heap, Idle::All);
         purge_slabs(heap, true);
         heap.all_bins().for_each(|bins| bins.purge_slices(true));
     }
     abandon::for_each_locked(|heap| {
         if !heap.live.load(Ordering::Relaxed) {
             heap.empty_quarantine();
-            release_idle(heap, true);
+            release_idle(heap, Idle::All);
             purge_slabs(heap, true);
             heap.all_bins().for_each(|bins| bins.purge_slices(true));
         }

@@ -87,7 +87,8 @@ impl Slab {
                 used_words: Cell::new(0),
                 idle: Cell::new(0),
                 purged: Cell::new(0),
-                _spare: 0,
+                lately: Cell::new(0),
+                _spare: [0; 7],
             });
             let slab = &*slab;
             for word in 0..words {

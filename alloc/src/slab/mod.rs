@@ -73,8 +73,10 @@ pub(crate) struct Slab {
     purged: Cell<u64>,
     /// Those that were free when last looked at, and not handed out since. As `purged`.
     idle: Cell<u64>,
+    /// How many times its bin has gone on to another word of it since the last purge. As `purged`.
+    lately: Cell<u8>,
     /// The rest of the line.
-    _spare: u64,
+    _spare: [u8; 7],
 
     /// Blocks that [`Slab::pop`] takes before others: bits of the cursor's word, set there, too. By the owner.
     ahead: Cell<u64>,
@@ -143,7 +145,8 @@ impl Slab {
             used_words: Cell::new(0),
             idle: Cell::new(0),
             purged: Cell::new(0),
-            _spare: 0,
+            lately: Cell::new(0),
+            _spare: [0; 7],
         }
     }
 

@@ -70,6 +70,7 @@ impl Slab {
     /// pages of words that nothing is allocated from meanwhile go even if the slab is in use all the time.
     #[inline]
     pub(crate) fn forget_cursor(&self) {
+        self.lately.set(self.lately.get().saturating_add(1));
         if self.idle.get() | self.purged.get() != 0 {
             self.forget_cursor_slow();
         }
@@ -81,6 +82,12 @@ impl Slab {
         let known = if self.words == 1 { 0 } else { !self.pages_of_word(self.cursor_word.get() as usize) };
         self.idle.set(self.idle.get() & known);
         self.purged.set(self.purged.get() & known);
+    }
+
+    /// Whether more than a few small blocks have been allocated from it since this was last asked. As [`Slab::purge_pages`], for one its bin has
+    /// allocated from.
+    pub(crate) fn was_in_use(&self) -> bool {
+        self.lately.replace(0) > u8::from(self.slices == 1)
     }
 
     /// The pages that blocks of `word` touch, in a slab of one slice.
