@@ -68,22 +68,46 @@ pub fn node_of(addr: usize) -> Option<u32> {
     u32::try_from(status[0]).ok()
 }
 
-/// Free and total bytes of `node`, from its meminfo in sysfs; `None` if the node is gone or sysfs is not there.
+/// Memory of a node, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeMemory {
+    /// All of it.
+    pub total: u64,
+    /// What nobody uses.
+    pub free: u64,
+    /// And what the kernel gives up for others without swapping: file pages that were not used lately, and half of those that were and of
+    /// the kernel's own caches. As proc_meminfo(5) has it for all nodes together (MemAvailable); no node's file says it.
+    pub available: u64,
+}
+
+/// Free and total bytes of `node`; `None` as [`node_memory`].
 #[must_use]
 pub fn node_free_bytes(node: u32) -> Option<(u64, u64)> {
+    node_memory(node).map(|memory| (memory.free, memory.total))
+}
+
+/// Memory of `node`, from its meminfo in sysfs; `None` if the node is gone or sysfs is not there.
+#[must_use]
+pub fn node_memory(node: u32) -> Option<NodeMemory> {
     let mut path = proc::Line::new();
     write!(path, "/sys/devices/system/node/node{node}/meminfo\0").ok()?;
     let path = core::ffi::CStr::from_bytes_with_nul(path.as_bytes()).ok()?;
-    let mut buf = [0; 1024];
+    let mut buf = [0; 2048];
     let n = proc::read_file(path, &mut buf).ok()?;
+    memory_of(&buf[..n])
+}
+
+fn memory_of(meminfo: &[u8]) -> Option<NodeMemory> {
     let field = |name: &[u8]| {
-        let line =
-            buf[..n].split(|&b| b == b'\n').find(|line| line.windows(name.len()).any(|w| w == name))?;
+        let line = meminfo.split(|&b| b == b'\n').find(|line| line.windows(name.len()).any(|w| w == name))?;
         let at = line.iter().position(|&b| b == b':')?;
         let digits = line[at + 1..].trim_ascii_start().split(|&b| b == b' ').next()?;
-        core::str::from_utf8(digits).ok()?.parse::<u64>().ok()
+        core::str::from_utf8(digits).ok()?.parse::<u64>().ok().map(|kib| kib << 10)
     };
-    Some((field(b"MemFree:")? << 10, field(b"MemTotal:")? << 10))
+    let (total, free) = (field(b" MemTotal:")?, field(b" MemFree:")?);
+    let [idle, used, own] = [b" Inactive(file):".as_slice(), b" Active(file):", b" SReclaimable:"]
+        .map(|name| field(name).unwrap_or(0));
+    Some(NodeMemory { total, free, available: (free + idle + used / 2 + own / 2).min(total) })
 }
 
 #[cfg(test)]
@@ -99,7 +123,17 @@ mod tests {
 
     #[test]
     fn node_zero_has_memory() {
-        let (free, total) = node_free_bytes(0).expect("node 0 exists");
-        assert!(free <= total && total > 0);
+        let memory = node_memory(0).expect("node 0 exists");
+        assert!(memory.free <= memory.available && memory.available <= memory.total && memory.total > 0);
+    }
+
+    #[test]
+    fn what_the_page_cache_holds_is_available() {
+        let meminfo = b"Node 1 MemTotal: 1000 kB\nNode 1 MemFree:          50 kB\nNode 1 Active:   330 kB\n\
+            Node 1 Inactive: 200 kB\nNode 1 Active(file):   300 kB\nNode 1 Inactive(file):   160 kB\n\
+            Node 1 KReclaimable: 90 kB\nNode 1 SReclaimable:  80 kB\n";
+        let found = memory_of(meminfo).unwrap();
+        assert_eq!(found, NodeMemory { total: 1000 << 10, free: 50 << 10, available: 400 << 10 });
+        assert_eq!(memory_of(b"Node 1 MemTotal: 1000 kB\n"), None);
     }
 }
