@@ -47,9 +47,23 @@ fn sample() -> StatsSnapshot {
         failed: [1, 0, 0, 2, 0, 0],
         ..StatsSnapshot::default()
     };
-    sample.tiers[0] =
-        TierStats { device: 0, bytes: 96 << 20, budget: 100 << 20, high: 98 << 20, low: 95 << 20 };
-    sample.tiers[1] = TierStats { device: 1, bytes: 300 << 20, budget: 1 << 30, high: 1 << 30, low: 1 << 30 };
+    sample.tiers[0] = TierStats {
+        device: 0,
+        bytes: 96 << 20,
+        budget: 100 << 20,
+        high: 98 << 20,
+        low: 95 << 20,
+        latency: 130,
+        idle_latency: 95,
+    };
+    sample.tiers[1] = TierStats {
+        device: 1,
+        bytes: 300 << 20,
+        budget: 1 << 30,
+        high: 1 << 30,
+        low: 1 << 30,
+        ..TierStats::default()
+    };
     sample.set_tracker("refs");
     sample
 }
@@ -66,6 +80,11 @@ fn a_published_page_is_shown() {
     assert!(shown.contains("EBUSY 1, ENOMEM 2"), "{shown}");
     let json: Value = serde_json::from_slice(&stat(&[&me, "--json"]).output().unwrap().stdout).unwrap();
     assert_eq!(json["tiers"][1]["bytes"], 300 << 20);
+    assert!(shown.contains("130 ns  95 ns"), "{shown}");
+    assert_eq!(
+        (&json["tiers"][0]["latency_ns"], &json["tiers"][1]["latency_ns"]),
+        (&130.into(), &Value::Null)
+    );
     assert_eq!((&json["moves"]["promoted"], &json["moves"]["failed"]["ENOMEM"]), (&11.into(), &2.into()));
     let listed = text(&stat(&[]).output().unwrap().stdout);
     assert!(listed.lines().any(|line| line.starts_with(&me) && line.contains("300 MiB")), "{listed}");

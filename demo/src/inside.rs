@@ -113,9 +113,12 @@ mod tests {
     fn tiers_are_added_up_by_kind() {
         let mut snapshot =
             StatsSnapshot { tier_count: 3, promoted: 5, failed: [1; 6], ..StatsSnapshot::default() };
-        snapshot.tiers[0] = TierStats { device: 0, bytes: 10, budget: 20, high: 0, low: 0 };
-        snapshot.tiers[1] = TierStats { device: 1, bytes: 3, budget: 9, high: 0, low: 0 };
-        snapshot.tiers[2] = TierStats { device: 1, bytes: 4, budget: 9, high: 0, low: 0 };
+        snapshot.tiers[0] =
+            TierStats { device: 0, bytes: 10, budget: 20, high: 0, low: 0, ..TierStats::default() };
+        snapshot.tiers[1] =
+            TierStats { device: 1, bytes: 3, budget: 9, high: 0, low: 0, ..TierStats::default() };
+        snapshot.tiers[2] =
+            TierStats { device: 1, bytes: 4, budget: 9, high: 0, low: 0, ..TierStats::default() };
         snapshot.set_tracker("refs");
         let inside = Inside::from(&snapshot);
         assert_eq!((inside.dram, inside.device, inside.budget), (10, 7, 20));

@@ -1,3 +1,4 @@
-//! What differs between processors: the thread slot.
+//! What differs between processors: the thread slot, and how a cache line is thrown out.
 
+pub mod cache;
 pub mod slot;

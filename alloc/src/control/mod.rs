@@ -22,7 +22,6 @@ use crate::arena::{self, placement};
 use crate::config::{self, Amount, Config, StatsChoice, TrackerChoice};
 use crate::heap;
 use crate::heat::tracker;
-use crate::mover::batch;
 use crate::sys::{Call, may_fail};
 use crate::tier::{mode, topology};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -153,7 +152,7 @@ fn with_signals_blocked<T>(f: impl FnOnce() -> T) -> T {
 fn run() {
     heap::become_own();
     let config = config::get();
-    let mut system = Process(batch::Linux);
+    let mut system = Process::new();
     let (dram, device) = system.nodes();
     let table = if fork::is_child() {
         topology::tiers()

@@ -36,6 +36,10 @@ pub struct TierStats {
     pub high: u64,
     /// Where it stops.
     pub low: u64,
+    /// What a load takes there, ns: lately, and at least. 0 = not measured.
+    pub latency: u64,
+    /// See `latency`.
+    pub idle_latency: u64,
 }
 
 /// Everything that is published. Counters run from the start of the control thread; pages are of `page_bytes`.
@@ -149,7 +153,8 @@ mod tests {
     fn a_snapshot_survives_its_words() {
         let mut snapshot =
             StatsSnapshot { pid: 7, tick_ns: u64::MAX, tier_count: 2, ..StatsSnapshot::default() };
-        snapshot.tiers[1] = TierStats { device: 1, bytes: 2, budget: 3, high: 4, low: 5 };
+        snapshot.tiers[1] =
+            TierStats { device: 1, bytes: 2, budget: 3, high: 4, low: 5, latency: 6, idle_latency: 7 };
         snapshot.set_tracker("writes");
         assert_eq!(StatsSnapshot::from_words(snapshot.as_words()), snapshot);
         assert_eq!((snapshot.tracker().as_str(), snapshot.tiers().len()), ("writes", 2));

@@ -7,7 +7,8 @@ use crate::heat::clock::now_ns;
 use crate::heat::map::SLICES;
 use crate::mover::batch::{self, PageMover};
 use crate::sys::{Errno, numa, proc};
-use crate::tier::budget::{Measured, cgroup_limit, node_bytes};
+use crate::tier::budget::{Measured, available_bytes, cgroup_limit, node_bytes};
+use crate::tier::latency::Probe;
 use crate::tier::topology::usable_nodes;
 use numa::NodeMask;
 
@@ -31,6 +32,12 @@ pub(crate) trait System: PageMover {
     fn nodes(&self) -> (NodeMask, NodeMask);
     /// Free and total bytes of a set of nodes.
     fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64);
+    /// Bytes of a set of nodes that are free or that the kernel gives up when they are needed, and all of them.
+    fn available_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
+        self.node_bytes(nodes)
+    }
+    /// Nanoseconds of a load from this node as things are now, if that can be told.
+    fn latency(&mut self, node: u32) -> Option<u64>;
     /// The control group's limit.
     fn cgroup_limit(&self) -> Option<u64>;
     /// Tells the heap how full the tiers are.
@@ -42,7 +49,7 @@ pub(crate) trait System: PageMover {
     fn measure(&self, own: (u64, u64), dram: &NodeMask, device: &NodeMask) -> Measured {
         Measured {
             own,
-            dram: self.node_bytes(dram),
+            dram: self.available_bytes(dram),
             device: self.node_bytes(device),
             cgroup: self.cgroup_limit(),
         }
@@ -50,7 +57,17 @@ pub(crate) trait System: PageMover {
 }
 
 /// The running process.
-pub(crate) struct Process(pub(crate) batch::Linux);
+pub(crate) struct Process {
+    mover: batch::Linux,
+    probe: Probe,
+}
+
+impl Process {
+    /// This one.
+    pub(crate) fn new() -> Process {
+        Process { mover: batch::Linux, probe: Probe::default() }
+    }
+}
 
 impl PageMover for Process {
     fn move_pages(
@@ -59,15 +76,15 @@ impl PageMover for Process {
         nodes: Option<&[i32]>,
         status: &mut [i32],
     ) -> Result<usize, Errno> {
-        self.0.move_pages(pages, nodes, status)
+        self.mover.move_pages(pages, nodes, status)
     }
 
     fn touch(&mut self, page: usize) -> Result<(), Errno> {
-        self.0.touch(page)
+        self.mover.touch(page)
     }
 
     fn pagemap(&mut self, page: usize) -> Option<u64> {
-        self.0.pagemap(page)
+        self.mover.pagemap(page)
     }
 }
 
@@ -110,6 +127,14 @@ impl System for Process {
 
     fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
         node_bytes(nodes)
+    }
+
+    fn available_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
+        available_bytes(nodes)
+    }
+
+    fn latency(&mut self, node: u32) -> Option<u64> {
+        self.probe.measure(node)
     }
 
     fn cgroup_limit(&self) -> Option<u64> {

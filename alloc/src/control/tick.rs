@@ -22,6 +22,7 @@ use crate::policy::segregation::Segregation;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
 use crate::tier::budget::{Budget, Measured};
+use crate::tier::latency::Latencies;
 use crate::tier::mode;
 
 const MS: u64 = 1_000_000;
@@ -57,6 +58,7 @@ pub(crate) struct Plane {
     /// Device nodes, nearest first.
     device_order: Vec<u32>,
     measured: Measured,
+    latencies: Latencies,
     surveyed: u64,
     heap_before: u64,
     resident_before: u64,
@@ -115,6 +117,7 @@ impl Plane {
             dram,
             device,
             measured: Measured::default(),
+            latencies: Latencies::default(),
             surveyed: 0,
             heap_before: 0,
             resident_before: 0,
@@ -182,7 +185,7 @@ impl Plane {
         (grown > 256 << 10, growth)
     }
 
-    fn survey(&mut self, system: &dyn System, now: u64) {
+    fn survey(&mut self, system: &mut dyn System, now: u64) {
         self.surveyed = now;
         let (dram, device) = system.nodes();
         if (dram, device) != (self.dram, self.device) && !dram.is_empty() {
@@ -199,6 +202,14 @@ impl Plane {
         if mode::migrates(self.mode) && !self.device.is_empty() {
             for extent in self.map.extents_mut() {
                 extent.take_births(now, system.births(extent.view.index));
+            }
+            let dram = self.dram.first().and_then(|node| system.latency(node));
+            let device = self.device_order.first().and_then(|&node| system.latency(node));
+            let before = self.latencies.dram_is_slower();
+            self.latencies.take(dram, device);
+            if self.config.verbose && before != self.latencies.dram_is_slower() {
+                let [dram, device] = [0, 1].map(|side| self.latencies.of(side).0);
+                system.say(&format!("a load takes {dram} ns from DRAM, {device} ns from the device"));
             }
         }
         self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
@@ -224,6 +235,7 @@ impl Plane {
             device_free: self.measured.device.0,
             headroom: if self.device.is_empty() { 0 } else { b.headroom },
             dram_free: self.measured.dram.0,
+            dram_is_slower: self.latencies.dram_is_slower(),
         }
     }
 
@@ -386,15 +398,26 @@ impl Plane {
         let s = &mut self.stats;
         s.ticks += 1;
         s.tier_count = 2;
+        let [(latency, idle_latency), device_latency] = [0, 1].map(|side| self.latencies.of(side));
         s.tiers[0] = TierStats {
             device: 0,
             bytes: level.dram,
             budget: level.dram_budget,
             high: level.high,
             low: level.low,
+            latency,
+            idle_latency,
         };
         let device = level.device_budget;
-        s.tiers[1] = TierStats { device: 1, bytes: level.device, budget: device, high: device, low: device };
+        (s.tiers[1].latency, s.tiers[1].idle_latency) = device_latency;
+        s.tiers[1] = TierStats {
+            device: 1,
+            bytes: level.device,
+            budget: device,
+            high: device,
+            low: device,
+            ..s.tiers[1]
+        };
         s.extents = self.map.extents().len() as u64;
         s.arenas = 0;
         system.arenas(&mut |_| s.arenas += 1);

@@ -61,6 +61,11 @@ impl Duty {
         (cost as f64 * (1.0 / (self.share * times).min(MOST) - 1.0)) as u64
     }
 
+    /// What it may spend in `ns` of real time while pages seem to be misplaced.
+    pub fn budget(&self, ns: u64) -> u64 {
+        (ns as f64 * self.share) as u64
+    }
+
     /// How long to pause after a step of this cost when nothing changes.
     pub fn rest(&self, cost: u64) -> u64 {
         (cost as f64 * (1.0 / (self.share * IDLE) - 1.0)) as u64

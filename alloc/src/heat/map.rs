@@ -7,6 +7,7 @@
 //! * Only pages in live slices are ever asked about, moved or counted.
 //! * Times are nanoseconds of one monotonic clock that the caller supplies, so tests can play time.
 
+use super::births::Births;
 use super::rate::{Estimate, IGNORANT, OCTAVE, ONE_HZ, code_of_hz};
 use crate::arena::{ExtentView, Pool};
 
@@ -19,8 +20,6 @@ pub const SLICE_PAGES: usize = 16;
 /// Slices in an extent.
 pub const SLICES: usize = PAGES / SLICE_PAGES;
 
-/// Uses by allocation are a mean over some so many seconds.
-const BIRTHS_MEAN: f32 = 8.0;
 /// The doubt about a rate that was counted.
 const BIRTHS_DOUBT: i32 = OCTAVE / 8;
 /// How many standard deviations count as likely: three quarters.
@@ -132,11 +131,8 @@ pub struct Extent {
     pub answered: u64,
     /// What it usually does as a whole.
     pub usual: Usual,
-    /// Uses by allocation, by slice, and when they were counted.
-    births: ([u32; SLICES], u64),
-    /// How often that is lately for each page of a slice, in Hz, and as a rate code; 0 = never.
-    birth_hz: [f32; SLICES],
-    birth_rate: [u16; SLICES],
+    /// Uses by allocation.
+    births: Births,
     /// The pages.
     pub pages: [Page; PAGES],
 }
@@ -157,9 +153,7 @@ impl Extent {
             present: 0,
             answered: 0,
             usual: Usual::default(),
-            births: Default::default(),
-            birth_hz: Default::default(),
-            birth_rate: Default::default(),
+            births: Births::default(),
             pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })
     }
@@ -184,27 +178,14 @@ impl Extent {
         self.view.base + i * PAGE_BYTES
     }
 
-    /// Takes in how often the pages of each slice had been used by allocation alone by `now`, from any beginning. A program that allocates one
-    /// block after another uses each page for a moment only, and is seldom seen to.
+    /// Takes in how often the pages of each slice had been used by allocation alone by `now`, from any beginning.
     pub fn take_births(&mut self, now: u64, births: [u32; SLICES]) {
-        let seconds = now.saturating_sub(self.births.1) as f32 / 1e9;
-        if self.births.1 != 0 && seconds < 0.1 {
-            return;
-        }
-        let (before, at) = std::mem::replace(&mut self.births, (births, now));
-        if at == 0 || (births == before && self.birth_rate == [0; SLICES]) {
-            return;
-        }
-        for (slice, mean) in self.birth_hz.iter_mut().enumerate() {
-            let new = births[slice].wrapping_sub(before[slice]) as f32 / seconds / SLICE_PAGES as f32;
-            *mean += (new - *mean) * (seconds / BIRTHS_MEAN).min(1.0);
-            self.birth_rate[slice] = if *mean > 1e-3 { code_of_hz(f64::from(*mean)) } else { 0 };
-        }
+        self.births.take(now, births);
     }
 
     /// Whether page `i` is used more often because blocks are allocated there than by all else that is known.
     pub fn gives_birth(&self, i: usize, now: u64) -> bool {
-        let births = self.birth_rate[i / SLICE_PAGES];
+        let births = self.births.rate(i / SLICE_PAGES);
         births > 0 && births > self.seen_rate(i, now)
     }
 
@@ -221,7 +202,7 @@ impl Extent {
 
     /// The rate at which page `i` is used, for all that is known.
     pub fn raw_rate(&self, i: usize, now: u64) -> u16 {
-        self.seen_rate(i, now).max(self.birth_rate[i / SLICE_PAGES])
+        self.seen_rate(i, now).max(self.births.rate(i / SLICE_PAGES))
     }
 
     /// The estimated rate; a page that nobody has looked at yet is assumed to be used once in its lifetime so far,
@@ -317,7 +298,7 @@ impl HeatMap {
                         for i in (0..PAGES).filter(|i| (fresh | gone) >> (i / SLICE_PAGES) & 1 == 1) {
                             extent.pages[i] = Page { heat, place: extent.pages[i].place, ..Page::default() };
                             extent.slice_born[i / SLICE_PAGES] = now;
-                            (extent.birth_hz[i / SLICE_PAGES], extent.birth_rate[i / SLICE_PAGES]) = (0.0, 0);
+                            extent.births.forget(i / SLICE_PAGES);
                             extent.surprise[i / SLICE_PAGES] = 0;
                         }
                         extent.asked = if fresh != 0 { 0 } else { extent.asked };
@@ -376,29 +357,6 @@ mod tests {
         assert_eq!(size_of::<Page>(), 8);
         let per_extent = size_of::<Extent>() as f64;
         assert!(per_extent / f64::from(2 << 20) < 0.003, "more than 0.3 % of the heap");
-    }
-
-    #[test]
-    fn pages_where_blocks_are_allocated_are_used_that_often_and_a_while_later_no_more() {
-        let mut map = HeatMap::new();
-        map.sync(0, |f| f(view(7, 1, u32::MAX)));
-        let e = &mut map.extents_mut()[0];
-        let second = 1_000_000_000;
-        let mut births = [u32::MAX - 100; SLICES];
-        e.take_births(second, births);
-        assert!(!e.gives_birth(0, second), "from any beginning");
-        for at in 2..60 {
-            births[3] = births[3].wrapping_add(16 * 100);
-            e.take_births(at * second, births);
-        }
-        let (page, now) = (3 * SLICE_PAGES + 15, 60 * second);
-        let hz = super::super::rate::hz_of_code(e.raw_rate(page, now));
-        assert!((90.0..110.0).contains(&hz) && e.gives_birth(page, now), "{hz}");
-        assert!(!e.gives_birth(page - SLICE_PAGES, now) && !e.gives_birth(page + SLICE_PAGES, now));
-        for at in 60..200 {
-            e.take_births(at * second, births);
-        }
-        assert!(!e.gives_birth(page, 200 * second));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`map::HeatMap`], which the policy reads.
 
 pub mod alloc_events;
+mod births;
 pub mod clock;
 pub mod duty;
 mod exp;

@@ -181,6 +181,12 @@ impl<K: Kernel> Refs<K> {
         ((time / self.per_mapping) as usize).clamp(LEAST_SEGMENTS, self.most.max(LEAST_SEGMENTS))
     }
 
+    /// Mappings of a round when there is something to be gained, but no hurry. Fewer than could be had: rounds that come often notice a change.
+    fn unhurried(&self) -> usize {
+        let time = self.duty.budget(2 * REST).saturating_sub(2 * self.per_clear);
+        self.affordable().min(LEAST_SEGMENTS.max((time / self.per_mapping) as usize))
+    }
+
     /// Pages in a segment that is not under the glass: an extent, or more if the heap has too many extents.
     fn unit(&self) -> u32 {
         let extents: usize = self.cuts.iter().map(|c| c.used / (PAGES * PAGE_BYTES)).sum();
@@ -214,7 +220,11 @@ impl<K: Kernel> Refs<K> {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
-            let most = if hurry || self.urgency.is_worth_it() { self.affordable() } else { LEAST_SEGMENTS };
+            let most = match () {
+                () if hurry => self.affordable(),
+                () if self.urgency.is_worth_it() => self.unhurried(),
+                () => LEAST_SEGMENTS,
+            };
             let view = worth::View { now: look.now, since: self.urgency.since(), cut: look.cut };
             let gain = self.zoom.fill(map, &view, most.min(spare.saturating_sub(coarse)));
             self.urgency.set_gain(gain);
@@ -333,7 +343,9 @@ impl<K: Kernel> Refs<K> {
         self.urgency.spend(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
+            // What is usual, and how much may be off, is known of the usual window.
             tally.slices.clear();
+            (tally.contradictions, tally.expected) = (0, 0.0);
         }
         let changed = self.habits.have_changed(&tally, pace, now);
         if changed {
@@ -356,7 +368,8 @@ impl<K: Kernel> Refs<K> {
         if surprised || grown {
             self.duty.refill(now);
         }
-        let hurry = self.urgency.is_eager() || !self.calibrated || shift.matters(shift.odd);
+        let in_doubt = shift.matters(shift.odd) || self.habits.are_in_doubt();
+        let hurry = self.urgency.is_eager() || !self.calibrated || in_doubt;
         let haste = match () {
             () if hurry => Haste::Hurry,
             () if self.urgency.is_worth_it() => Haste::Keen,

@@ -80,10 +80,12 @@ impl Brake {
         self.eighths * (OCTAVE as u16 / 8)
     }
 
-    /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon; when moves have
-    /// become a trickle, they are not. What was moved before the program changed was no mistake, and may go back.
+    /// For how long a page stays where it was moved: while much is still being learnt, mistakes are corrected soon; the longer ago the last
+    /// change, and when moves have become a trickle, they are not. What was moved before the program changed was no mistake, and may go back.
     pub fn hold(&self, now: u64) -> u64 {
-        (if self.quiet { 2 * PING_PONG } else { LEARNING }).min(now.saturating_sub(self.released))
+        let known_for = now.saturating_sub(self.released);
+        let longest = 2 * PING_PONG;
+        if self.quiet { longest } else { (known_for / 2).clamp(LEARNING, longest) }.min(known_for)
     }
 
     /// The program has changed: what was settled no longer is.
@@ -169,7 +171,8 @@ mod tests {
         }
         assert_eq!((brake.hysteresis(), brake.hold(200 * S)), (SETTLED * (OCTAVE as u16 / 8), 2 * PING_PONG));
         brake.release(200 * S);
-        assert_eq!((brake.hysteresis(), brake.hold(300 * S)), (Brake::default().hysteresis(), LEARNING));
+        assert_eq!((brake.hysteresis(), brake.hold(300 * S)), (Brake::default().hysteresis(), 50 * S));
+        assert_eq!(brake.hold(240 * S), 20 * S, "the longer, the more is known");
         assert_eq!(brake.hold(201 * S), S, "moves of before are held no longer");
     }
 

@@ -25,6 +25,8 @@ pub struct Level {
     pub headroom: u64,
     /// Free on the DRAM nodes, for anyone.
     pub dram_free: u64,
+    /// Whether a load from DRAM takes longer than one from the device: its bandwidth is used up.
+    pub dram_is_slower: bool,
 }
 
 /// What follows from a level.
@@ -75,6 +77,10 @@ impl Level {
             n.promote = 0;
         }
         n.swap = over_device == 0 && room > 0;
+        if self.dram_is_slower {
+            // What is hot is served sooner where it is. What DRAM has keeps its place: moving it out in a rush would turn the tables, and back.
+            (n.promote, n.swap) = (0, false);
+        }
         n
     }
 
@@ -101,6 +107,7 @@ mod tests {
             device_free: 500 * M,
             headroom: 16 * M,
             dram_free: 1000 * M,
+            dram_is_slower: false,
         }
     }
 
@@ -138,6 +145,13 @@ mod tests {
         let n = l.needs(Mode::Auto);
         assert!(l.both_full() && n.dram_full && n.device_full);
         assert_eq!((n.demote, n.promote, n.evict, n.swap), (0, 0, 0, false));
+    }
+
+    #[test]
+    fn nothing_is_promoted_into_the_slower_side_but_what_must_leave_leaves() {
+        let slower = |dram, device| Level { dram_is_slower: true, ..level(dram, device) }.needs(Mode::Auto);
+        assert_eq!((slower(90, 50).promote, slower(90, 50).swap), (0, false));
+        assert_eq!((slower(99, 50).demote, slower(90, 230).evict), (4 * M, 10 * M));
     }
 
     #[test]

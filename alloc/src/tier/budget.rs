@@ -1,6 +1,6 @@
 //! Budgets: the bytes this process may hold in each tier, from configuration, control group and what is free.
 //!
-//! Zone: control. [`Budget::new`] is pure; [`cgroup_limit`] and [`node_bytes`] read the system.
+//! Zone: control. [`Budget::new`] is pure; [`cgroup_limit`], [`node_bytes`] and [`available_bytes`] read the system.
 
 use crate::config::{Amount, Config};
 use crate::sys::numa::{self, NodeMask};
@@ -15,7 +15,7 @@ const LEAST_HEADROOM: u64 = 16 << 20;
 pub struct Measured {
     /// This process in DRAM and on device nodes.
     pub own: (u64, u64),
-    /// Free on the DRAM nodes, and their size.
+    /// Available on the DRAM nodes, and their size: pages of files that nobody used lately make room for the heap.
     pub dram: (u64, u64),
     /// Free on the device nodes, and their size.
     pub device: (u64, u64),
@@ -76,6 +76,15 @@ pub fn node_bytes(nodes: &NodeMask) -> (u64, u64) {
         .iter()
         .filter_map(numa::node_free_bytes)
         .fold((0, 0), |(free, total), node| (free + node.0, total + node.1))
+}
+
+/// As [`node_bytes`], with what the kernel gives up when it is needed.
+#[must_use]
+pub fn available_bytes(nodes: &NodeMask) -> (u64, u64) {
+    nodes
+        .iter()
+        .filter_map(numa::node_memory)
+        .fold((0, 0), |(available, total), node| (available + node.available, total + node.total))
 }
 
 /// The smallest of `memory.high` and `memory.max` from this process's control group (version 2) up to the root.

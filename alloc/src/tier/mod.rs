@@ -4,6 +4,7 @@
 
 pub mod budget;
 pub mod hwloc;
+pub mod latency;
 pub mod mode;
 pub mod sysfs;
 pub mod topology;

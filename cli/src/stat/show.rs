@@ -13,12 +13,13 @@ pub(super) fn print(
 ) -> io::Result<()> {
     let Snapshot { pid, name, mode, tracker, ticks, .. } = now;
     writeln!(out, "process {pid} ({name})  mode {mode}  tracker {tracker}  tick {ticks}\n")?;
-    let mut tiers = Table::new(&["tier", "bytes", "budget", "used", "high", "low"]);
+    let mut tiers = Table::new(&["tier", "bytes", "budget", "used", "high", "low", "a load", "at least"]);
     for tier in &now.tiers {
         let used = if tier.budget_bytes == 0 { "-".to_owned() } else { share(tier.bytes, tier.budget_bytes) };
         let [held, budget, high, low] =
             [tier.bytes, tier.budget_bytes, tier.high_bytes, tier.low_bytes].map(bytes);
-        tiers.row([tier.kind.clone(), held, budget, used, high, low]);
+        let [load, least] = [tier.latency_ns, tier.idle_latency_ns].map(|ns| ns.map_or("-".to_owned(), time));
+        tiers.row([tier.kind.clone(), held, budget, used, high, low, load, least]);
     }
     tiers.print(out)?;
     writeln!(out)?;
@@ -91,6 +92,8 @@ mod tests {
             budget_bytes: budget,
             high_bytes: budget / 100 * 98,
             low_bytes: budget / 100 * 95,
+            latency_ns: (kind == "dram").then_some(130),
+            idle_latency_ns: (kind == "dram").then_some(95),
         };
         Snapshot {
             pid: 77,
@@ -129,9 +132,9 @@ mod tests {
         let expect = "\
 process 77 (redis-server)  mode auto  tracker refs  tick 12
 
-tier    bytes    budget   used    high     low
-dram    96.0 MiB  100 MiB  96.0 %  98.0 MiB  95.0 MiB
-device  3.0 GiB  0 B      -       0 B      0 B
+tier    bytes    budget   used    high     low       a load  at least
+dram    96.0 MiB  100 MiB  96.0 %  98.0 MiB  95.0 MiB  130 ns  95 ns
+device  3.0 GiB  0 B      -       0 B      0 B       -       -
 
 pages      count
 promoted   1000

@@ -38,6 +38,9 @@ pub(super) struct TierUse {
     pub(super) bytes: u64,
     pub(super) budget_bytes: u64,
     pub(super) high_bytes: u64,
+    /// What a load takes: lately, and at least; `null` if it was not measured.
+    pub(super) latency_ns: Option<u64>,
+    pub(super) idle_latency_ns: Option<u64>,
     pub(super) low_bytes: u64,
 }
 
@@ -57,11 +60,14 @@ pub(super) struct Moves {
 /// What process `pid` published last; errors as [`StatsPage::read_pid`] gives them.
 pub(super) fn read(pid: u32) -> io::Result<Snapshot> {
     let page = StatsPage::read_pid(pid)?;
+    let known = |ns: u64| (ns > 0).then_some(ns);
     let tier = |tier: &terrace::control::stats::TierStats| TierUse {
         kind: if tier.device == 0 { "dram" } else { "device" }.to_owned(),
         bytes: tier.bytes,
         budget_bytes: tier.budget,
         high_bytes: tier.high,
+        latency_ns: known(tier.latency),
+        idle_latency_ns: known(tier.idle_latency),
         low_bytes: tier.low,
     };
     Ok(Snapshot {

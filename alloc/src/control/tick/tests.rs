@@ -44,6 +44,9 @@ impl System for World {
         let total = 1u64 << 30;
         nodes.iter().fold((0, 0), |(free, all), n| (free + total - on(n as i32) as u64, all + total))
     }
+    fn latency(&mut self, node: u32) -> Option<u64> {
+        Some([100, 250][node as usize])
+    }
     fn cgroup_limit(&self) -> Option<u64> {
         None
     }
@@ -209,6 +212,9 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
         fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
             System::node_bytes(&self.0, nodes)
         }
+        fn latency(&mut self, _: u32) -> Option<u64> {
+            None
+        }
         fn cgroup_limit(&self) -> Option<u64> {
             None
         }
@@ -293,16 +299,20 @@ fn a_second_run_begins_with_what_the_first_has_learnt() {
     );
 }
 
-/// A heap of 256 MiB, an eighth of which may be in DRAM, and is at first whatever comes first. `slow`: on a machine on which all that the tracker
-/// does costs five times as much, and which therefore lets it have more of a core.
-fn eighth(rates: Vec<f64>, slow: bool) -> Run {
+/// A heap of 256 MiB, one in `parts` of which may be in DRAM, and is at first whatever comes first. `slow`: on a machine on which all that the
+/// tracker does costs five times as much, and which therefore lets it have more of a core.
+fn one_in(parts: usize, rates: Vec<f64>, slow: bool) -> Run {
     let n = rates.len();
-    let world = World::new(rates, |i| i32::from(i >= n / 8));
+    let world = World::new(rates, |i| i32::from(i >= n / parts));
     if slow {
         world.0.borrow_mut().cost = [50_000, 25_000, 300, 20_000];
     }
-    let edit = |config: &mut Config| config.dram = Amount::Bytes((n / 8 * PAGE_BYTES) as u64);
+    let edit = |config: &mut Config| config.dram = Amount::Bytes((n / parts * PAGE_BYTES) as u64);
     Run::on(world, if slow { 0.1 } else { 0.03 }, edit)
+}
+
+fn eighth(rates: Vec<f64>, slow: bool) -> Run {
+    one_in(8, rates, slow)
 }
 
 /// `n` pages in blocks of `size` neighbours, a tenth of which gets nine of ten of `total` accesses a second; `seed` says which.
@@ -344,6 +354,19 @@ fn hot_pages_among_cold_ones_are_found_and_so_are_those_that_take_their_place() 
     run.world.0.borrow_mut().rate = hot_tenth(n, 1, 2, 5e6);
     run.seconds(20);
     assert!(run.fraction_of_oracle() > 0.85, "{} after a shift", run.fraction_of_oracle());
+}
+
+/// In the window in which the page that just fits is touched once, half of all pages are: those that have become hot hardly stand out.
+#[test]
+fn where_half_of_the_heap_fits_a_hot_set_that_shifts_is_noticed_too() {
+    let n = 128 * PAGES;
+    for (size, slow, within) in [(64, false, 9), (64, true, 18), (1, false, 12), (1, true, 36)] {
+        let mut run = one_in(2, hot_tenth(n, size, 1, 5e6), slow);
+        run.seconds(40);
+        run.world.0.borrow_mut().rate = hot_tenth(n, size, 2, 5e6);
+        run.seconds(within);
+        assert!(run.fraction_of_oracle() > 0.9, "{} with {size}, slow: {slow}", run.fraction_of_oracle());
+    }
 }
 
 #[test]

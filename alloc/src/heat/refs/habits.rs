@@ -85,6 +85,11 @@ impl Habits {
         self.differed && before
     }
 
+    /// Whether the last round was out of the ordinary: the next one is to tell, and soon.
+    pub(super) fn are_in_doubt(&self) -> bool {
+        self.differed
+    }
+
     /// What there is to know has to be learnt anew.
     pub(super) fn restart(&mut self, now: u64) {
         (self.excess, self.changed) = (0.0, now);
