@@ -274,6 +274,28 @@ mod tests {
         assert!(thread_id() > 0);
     }
 
+    #[test]
+    fn a_forked_child_has_no_ring() {
+        // Page faults of this thread.
+        let event = Event { unit: 1, config: [2, 0, 0], user_only: true, ..Event::default() };
+        let stream = match Stream::open(&event, Some(&event), 0, 1) {
+            Ok(stream) => stream,
+            Err(e) => return eprintln!("skipped: no samples to be had ({e})"),
+        };
+        let is_mapped = || mm::is_mapped(stream.ring.at, 8);
+        assert!(is_mapped());
+        // SAFETY: the child makes two system calls, and never returns.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(is_mapped())) };
+        }
+        let mut status = -1;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "{status:#x}");
+    }
+
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn memory_that_is_read_past_the_caches_stays_as_it_is() {

@@ -124,7 +124,7 @@ fn try_out(recipe: &Recipe) -> Result<(), String> {
     let bytes = 256 << 10;
     let span = mm::map(bytes, mm::Access::ReadWrite).map_err(|e| format!("no address space: {e}"))?;
     let result = Stream::open(&recipe.event, recipe.beside.as_ref(), 0, recipe.brief)
-        .map_err(|e| refusal(recipe.name, e, &|| read_text("/proc/sys/kernel/perf_event_paranoid")))
+        .map_err(|e| refusal(recipe.name, e, &paranoid))
         .and_then(|mut stream| {
             let (mut found, mut buf) = (0, vec![0; Stream::ring_bytes()]);
             for _ in 0..ROUNDS {
@@ -176,6 +176,10 @@ fn refusal(name: &str, e: Errno, paranoid: &dyn Fn() -> Option<String>) -> Strin
     format!("{name}: {why}")
 }
 
+fn paranoid() -> Option<String> {
+    read_text("/proc/sys/kernel/perf_event_paranoid")
+}
+
 fn read_text(path: &str) -> Option<String> {
     let mut buf = [0; 256];
     let n = read_file(&CString::new(path).ok()?, &mut buf).ok()?;
@@ -185,6 +189,8 @@ fn read_text(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::perf::Event;
+    use std::sync::mpsc;
 
     #[test]
     fn the_probe_finds_an_event_or_says_why_not() {
@@ -216,11 +222,140 @@ mod tests {
         assert!(refusal("x", Errno(libc::EACCES), &|| None).contains("may not"));
     }
 
+    /// Page faults, which every machine can sample with their addresses: all but the processor's part is as with accesses.
+    fn faults(beside: bool) -> Linux {
+        let software =
+            |number| Event { unit: 1, config: [number, 0, 0], user_only: true, ..Event::default() };
+        let (event, beside) = (software(2), beside.then(|| software(3)));
+        let recipe = Recipe { name: "page-faults", event, beside, first: 1, least: 1, multiple: 1, brief: 1 };
+        Linux { recipe, streams: Vec::new(), buf: vec![0; Stream::ring_bytes()] }
+    }
+
+    /// A thread that touches so many new pages whenever it is told to.
+    struct Toucher {
+        thread: u32,
+        span: usize,
+        touched: usize,
+        tell: Option<mpsc::Sender<(usize, usize)>>,
+        told: mpsc::Receiver<u32>,
+        handle: Option<std::thread::JoinHandle<()>>,
+    }
+
+    impl Toucher {
+        const PAGES: usize = 8192;
+
+        fn new() -> Toucher {
+            let bytes = Toucher::PAGES * mm::page_bytes();
+            let span = mm::map(bytes, mm::Access::ReadWrite).unwrap();
+            // SAFETY: mapped one line above.
+            unsafe { mm::no_huge_pages(span, bytes).unwrap() };
+            let ((tell, hear), (say, told)) = (mpsc::channel::<(usize, usize)>(), mpsc::channel());
+            let handle = std::thread::spawn(move || {
+                say.send(thread_id()).unwrap();
+                for (from, to) in hear {
+                    for page in from..to {
+                        let at = span + page * mm::page_bytes();
+                        // SAFETY: a page of the test's own span.
+                        unsafe { core::ptr::with_exposed_provenance_mut::<u8>(at).write_volatile(1) };
+                    }
+                    say.send(0).unwrap();
+                }
+            });
+            let thread = told.recv().unwrap();
+            Toucher { thread, span, touched: 0, tell: Some(tell), told, handle: Some(handle) }
+        }
+
+        fn touch(&mut self, pages: usize) {
+            let to = self.touched + pages;
+            self.tell.as_ref().unwrap().send((self.touched, to)).unwrap();
+            self.told.recv().unwrap();
+            self.touched = to;
+        }
+
+        fn end(&mut self) {
+            drop(self.tell.take());
+            self.handle.take().map(std::thread::JoinHandle::join);
+        }
+
+        /// The pages of the span that samples fell on, in order, and how many were lost.
+        fn seen(&self, linux: &mut Linux) -> (Vec<usize>, u64) {
+            let (mut pages, mut lost) = (Vec::new(), 0);
+            linux.drain(&mut |record| match record {
+                Record::Sample(at) => {
+                    pages.extend((at as usize).checked_sub(self.span).map(|o| o / mm::page_bytes()));
+                }
+                Record::Lost(n) => lost += n,
+                Record::Cached | Record::Throttled => {}
+            });
+            pages.retain(|&page| page < Toucher::PAGES);
+            (pages, lost)
+        }
+    }
+
+    impl Drop for Toucher {
+        fn drop(&mut self) {
+            self.end();
+            // SAFETY: its thread has ended.
+            unsafe { mm::unmap(self.span, Toucher::PAGES * mm::page_bytes()) };
+        }
+    }
+
+    /// A watched thread, or nothing where the system refuses that.
+    fn watched(beside: bool) -> Option<(Linux, Toucher)> {
+        let (mut linux, toucher) = (faults(beside), Toucher::new());
+        match linux.watch(toucher.thread, 1) {
+            Ok(()) => Some((linux, toucher)),
+            Err(e) => {
+                eprintln!("skipped: {}", refusal("page-faults", e, &paranoid));
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_thread_does_is_sampled_though_no_descriptor_stays_open() {
+        for beside in [false, true] {
+            let Some((mut linux, mut toucher)) = watched(beside) else { return };
+            let is_ours = |fd: &std::fs::DirEntry| {
+                std::fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("perf_event"))
+            };
+            let any = || std::fs::read_dir("/proc/self/fd").unwrap().flatten().any(|fd| is_ours(&fd));
+            // Other tests may be opening one.
+            let free = (0..500).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                !any()
+            });
+            assert!(free, "a descriptor stays open");
+            toucher.touch(100);
+            assert_eq!(toucher.seen(&mut linux), ((0..100).collect(), 0));
+            assert_eq!(toucher.seen(&mut linux), (vec![], 0), "once");
+            linux.forget(toucher.thread);
+            toucher.touch(5);
+            assert_eq!(toucher.seen(&mut linux), (vec![], 0), "forgotten");
+            toucher.end();
+            assert_eq!(linux.watch(toucher.thread, 1), Err(Errno(libc::ESRCH)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_where_a_ring_begins_anew_and_what_finds_no_room_is_counted() {
+        let Some((mut linux, mut toucher)) = watched(false) else { return };
+        for round in 0..5 {
+            toucher.touch(700);
+            assert_eq!(toucher.seen(&mut linux), ((round * 700..(round + 1) * 700).collect(), 0));
+        }
+        toucher.touch(3000);
+        let (pages, mut lost) = toucher.seen(&mut linux);
+        assert!((900..=1024).contains(&pages.len()), "{}", pages.len());
+        toucher.touch(1);
+        let (last, counted) = toucher.seen(&mut linux);
+        lost += counted;
+        assert_eq!((pages.len() + last.len()) as u64 + lost, 3001);
+    }
+
     #[test]
     fn other_threads_are_listed_and_the_caller_is_not() {
-        let event = crate::sys::perf::Event::default();
-        let recipe = Recipe { name: "none", event, beside: None, first: 1, least: 1, multiple: 1, brief: 1 };
-        let mut linux = Linux { recipe, streams: Vec::new(), buf: Vec::new() };
+        let mut linux = faults(false);
         let (say, hear) = std::sync::mpsc::channel();
         let (end, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
