@@ -1,8 +1,8 @@
 //! The tracker `perf`: the processor samples the process's own accesses, with the addresses of their data.
 //!
 //! Zone: control. It sees only accesses that near caches do not answer, which are those that placement is about: Intel's processors sample
-//! loads above a latency, AMD's instructions of all kinds ([`event`]). It works as an ordinary user where `kernel.perf_event_paranoid` is at
-//! most 2 and there are counters to be had; in most virtual machines there are none. **It has not been run on real hardware yet**: what
+//! loads above a latency, AMD's instructions of all kinds ([`event`]). It works as an ordinary user where `kernel.perf_event_paranoid` is
+//! at most 2 and there are counters to be had; in most virtual machines there are none. **It has not been run on real hardware yet**: what
 //! tests play is the kernel's documented interface, so it is to be asked for, and `auto` does not take it.
 //!
 //! ```text
@@ -11,10 +11,10 @@
 //! every interval:       counts into the map -> habits -> pause     [habits]
 //! ```
 //!
-//! One in `period` events of each watched thread is sampled, so in an interval of t seconds accesses are seen as if each page had been watched for
-//! t ÷ period seconds (less while some threads wait for their turn, or samples were lost): the *exposure*. What a page's samples mean is
-//! then a matter of Poisson counts ([`Window::counted`]). An interval lasts until there are as many samples as pages that fit in DRAM, within
-//! bounds: shorter, and most of those pages would have none; longer, and a change would be noticed late.
+//! One in `period` events of each watched thread is sampled, so in an interval of t seconds accesses are seen as if each page had been
+//! watched for t ÷ period seconds (less while some threads wait for their turn, or samples were lost): the *exposure*. What a page's
+//! samples mean is then a matter of Poisson counts ([`Window::counted`]). An interval lasts until there are as many samples as pages that
+//! fit in DRAM, within bounds: shorter, and most of those pages would have none; longer, and a change would be noticed late.
 //!
 //! The period keeps the interruptions of the program within [`SAMPLES`]; digesting an interval is bounded by the tracker's [`Duty`].
 //!
@@ -46,7 +46,7 @@ const POLLS: (u64, u64) = (250_000_000, 100_000_000);
 /// Shortest and longest interval, in ns; the longest in a hurry.
 const INTERVALS: (u64, u64) = (500_000_000, 20_000_000_000);
 const BRIEF: u64 = 4_000_000_000;
-/// Fewest samples that an interval is to have, and most: half a megabyte of addresses.
+/// Fewest samples that an interval is to have, and the most that are kept: half a megabyte of addresses.
 const FEWEST: usize = 500;
 const MOST: usize = 1 << 16;
 /// An interval of fewer tells nothing: the program waits for something, or computes without memory.
@@ -64,9 +64,10 @@ struct Interval {
     exposure: f64,
     /// Numbers of the pages that samples fell on.
     pages: Vec<u64>,
-    /// Records, and those that were lost.
+    /// Records, those of them that found no room in a ring, and samples of the heap that find none here.
     records: u64,
     lost: u64,
+    dropped: u64,
 }
 
 impl Interval {
@@ -76,9 +77,11 @@ impl Interval {
         *self = Interval { began: now, pages, ..Interval::default() };
     }
 
-    /// The share of samples that found room in a ring.
+    /// The share of the samples of the heap that is in `pages`.
     fn kept(&self) -> f64 {
-        self.records.saturating_sub(self.lost) as f64 / self.records.max(1) as f64
+        let read = self.records.saturating_sub(self.lost) as f64 / self.records.max(1) as f64;
+        let (pages, dropped) = (self.pages.len() as f64, self.dropped as f64);
+        read * pages / (pages + dropped).max(1.0)
     }
 }
 
@@ -142,7 +145,7 @@ impl<S: Sampler> Perf<S> {
                 let ours = look.arenas.iter().any(|a| (a.base..a.base + a.used).contains(&at));
                 match ours {
                     true if interval.pages.len() < MOST => interval.pages.push(address / PAGE_BYTES as u64),
-                    true => interval.lost += 1,
+                    true => interval.dropped += 1,
                     false => {}
                 }
             }

@@ -1,9 +1,9 @@
 //! Samples of this process's own accesses, with their addresses (perf_event_open(2)).
 //!
-//! Zone: control. A [`Stream`] is one event on one thread and the ring of records that the kernel writes for it. Its descriptors are closed as
-//! soon as the rings are mapped: a mapping keeps its event alive until it is unmapped, so a program that closes every descriptor
-//! cannot make us read or close a file of its own, and none of its numbers is used up. (What is given up is ioctl(2): to change the period an
-//! event is opened anew.) The kernel does not let a forked child inherit such a mapping (`VM_DONTCOPY`), and events are not inherited
+//! Zone: control. A [`Stream`] is one event on one thread and the ring of records that the kernel writes for it. Its descriptors are closed
+//! as soon as the rings are mapped: a mapping keeps its event alive until it is unmapped, so a program that closes every descriptor
+//! cannot make us read or close a file of its own, and none of its numbers is used up. (What is given up is ioctl(2): to change the period
+//! an event is opened anew.) The kernel does not let a forked child inherit such a mapping (`VM_DONTCOPY`), and events are not inherited
 //! unless that is asked for.
 
 use super::uffd::Fd;
@@ -182,8 +182,8 @@ pub fn thread_id() -> u32 {
     unsafe { syscall(libc::SYS_gettid, [0; 6]) as u32 }
 }
 
-/// Reads each cache line of `[start, start + bytes)` once, from memory: what caches have of it is dropped before. In an order that no prefetcher
-/// foresees; `bytes` is a power of two, at least 256 KiB.
+/// Reads each cache line of `[start, start + bytes)` once, from memory: what caches have of it is dropped before. In an order that no
+/// prefetcher foresees; `bytes` is a power of two, at least 256 KiB.
 ///
 /// # Safety
 /// * The range is mapped readable, and nobody writes to it meanwhile.
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_head_that_cannot_be_is_not_believed_and_the_next_is() {
-        let (mut ring, mut out) = (Played::new(), vec![7; SIZE]);
+        let (mut ring, mut out) = (Played::new(), vec![7; 2 * SIZE]);
         assert_eq!(ring.take(SIZE as u64 + 8, &mut out), None);
         assert_eq!(ring.tail(), SIZE as u64 + 8);
         assert_eq!(ring.take(8, &mut out), None, "nor one that went back");

@@ -1,13 +1,13 @@
 //! Which event to sample: what the kernel says of this processor under `/sys/bus/event_source/devices`.
 //!
-//! Zone: control. Pure, given a way to read those files. A unit describes an event in words (`event=0xcd,umask=0x1,ldlat=3`) and says for each
-//! word which bits of the configuration it fills (`config:0-7`), so no processor's numbers stand here.
+//! Zone: control. Pure, given a way to read those files. A unit describes an event in words (`event=0xcd,umask=0x1,ldlat=3`) and says for
+//! each word which bits of the configuration it fills (`config:0-7`), so no processor's numbers stand here.
 //!
 //! * Intel: `mem-loads` of the unit `cpu` (`cpu_core` where cores differ): loads that took [`LATENCY`] cycles at least. Where there is
 //!   `mem-loads-aux`, that must be counted beside it. Stores are left out: those events have no threshold, so nearly all that they would
 //!   take are answered by the first cache, and loads could hardly be sampled for them.
-//! * AMD: the unit `ibs_op` samples instructions of all kinds; where it can, only those whose data came from beyond the third cache. It leaves
-//!   out the kernel only where it has `swfilt` (Linux 6.14) or newer processors do; without that, an ordinary user may not use it.
+//! * AMD: the unit `ibs_op` samples instructions of all kinds; where it can, only those whose data came from beyond the third cache. It
+//!   leaves out the kernel only where it has `swfilt` (Linux 6.14) or newer processors do; without that, an ordinary user may not use it.
 //! * Arm's SPE writes into a buffer of its own kind, which is not read here.
 
 use crate::sys::perf::Event;
@@ -15,8 +15,8 @@ use crate::sys::perf::Event;
 /// Reads a small file below `/sys/bus/event_source/devices`, without the end of its last line.
 pub(super) type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Cycles from which on a load is of interest. The second cache answers in some 15, the third in 40 to 100, memory in 200 and more: data that the
-/// third cache holds now comes from memory when the program does more of something else.
+/// Cycles from which on a load is of interest. The second cache answers in some 15, the third in 40 to 100, memory in 200 and more: data
+/// that the third cache holds now comes from memory when the program does more of something else.
 const LATENCY: u64 = 64;
 
 /// A way to sample.
@@ -141,8 +141,8 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
-/// Where `value` goes by a format such as `config1:0-15` or `config:0-7,32-35`, lowest bits first: which configuration, and its bits. `None` if
-/// the format is not understood or has no room for the value.
+/// Where `value` goes by a format such as `config1:0-15` or `config:0-7,32-35`, lowest bits first: which configuration, and its bits.
+/// `None` if the format is not understood or has no room for the value.
 fn place(format: &str, value: u64) -> Option<(usize, u64)> {
     let (name, ranges) = format.trim().split_once(':')?;
     let index = ["config", "config1", "config2"].iter().position(|n| *n == name)?;

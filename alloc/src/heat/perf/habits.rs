@@ -1,7 +1,7 @@
 //! Whether the program's habits have changed.
 //!
-//! Zone: control. Two things are known of an interval as a whole: how many samples fell on the heap, and what share of them on pages that were
-//! believed to be hot before. A program that merely runs slower, or waits, has fewer samples, spread as ever; one that has changed has
+//! Zone: control. Two things are known of an interval as a whole: how many samples fell on the heap, and what share of them on pages that
+//! were believed to be hot before. A program that merely runs slower, or waits, has fewer samples, spread as ever; one that has changed has
 //! as many elsewhere. The share tells, since no pace changes it.
 
 /// Fewer samples than this in an interval tell nothing.
@@ -45,8 +45,8 @@ impl Habits {
         false
     }
 
-    /// The pace of an interval in which `hz` accesses a second were made, as a part of the usual pace, up to 1; 0 = the program hardly ran. A
-    /// pace that stays for some intervals becomes the usual one.
+    /// The pace of an interval in which `hz` accesses a second were made, as a part of the usual pace, up to 1; 0 = the program hardly ran.
+    /// A pace that stays for some intervals becomes the usual one.
     pub(super) fn pace(&mut self, hz: f64) -> f64 {
         let usual = self.rate.unwrap_or(hz);
         self.rate = Some(if hz > usual { hz.midpoint(usual) } else { usual + (hz - usual) / 8.0 });

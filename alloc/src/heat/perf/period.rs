@@ -1,7 +1,7 @@
 //! The sampling period: so long that the program is interrupted no more often than it should be.
 //!
-//! Zone: control. An interrupt costs the program some 1 to 3 µs. What counts are all records, also those of accesses that are no matter of the
-//! heap, and those that found no room.
+//! Zone: control. An interrupt costs the program some 1 to 3 µs. What counts are all records, also those of accesses that are no matter of
+//! the heap, and those that found no room.
 
 use super::kernel::Limits;
 

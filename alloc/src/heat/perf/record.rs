@@ -22,8 +22,8 @@ const LOST_SAMPLES: u32 = 13;
 /// Type (4 bytes), miscellaneous (2), size (2).
 const HEADER: usize = 8;
 
-/// Calls `each` for the records in `bytes`; `source` = samples tell where their data came from. What is cut off or has a size that cannot be
-/// ends it, as one lost record: nothing says where the next begins.
+/// Calls `each` for the records in `bytes`; `source` = samples tell where their data came from. What is cut off or has a size that cannot
+/// be ends it, as one lost record: nothing says where the next begins.
 pub(super) fn parse(bytes: &[u8], source: bool, each: &mut dyn FnMut(Record)) {
     let mut rest = bytes;
     while !rest.is_empty() {

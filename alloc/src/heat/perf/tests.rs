@@ -169,12 +169,16 @@ fn cut(map: &HeatMap) -> u16 {
     *rates.select_nth_unstable(at).1
 }
 
+/// The arena of so many extents.
+fn arena(extents: usize) -> ArenaView {
+    let (base, bytes) = (FIRST << 21, extents << 21);
+    ArenaView { base, bytes, used: bytes, pool: Pool::Default, bound: true, policy: None }
+}
+
 /// Runs the tracker for `seconds`; answers how often it was surprised.
 fn run(world: &World, tracker: &mut Perf<World>, map: &mut HeatMap, seconds: u64, unsettled: bool) -> u32 {
     let until = world.now() + seconds * S;
-    let bytes = EXTENTS << 21;
-    let (base, pool) = (FIRST << 21, Pool::Default);
-    let arenas = [ArenaView { base, bytes, used: bytes, pool, bound: true, policy: None }];
+    let arenas = [arena(EXTENTS)];
     let mut surprised = 0;
     while world.now() < until {
         let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.1, cut: cut(map), unsettled };
@@ -247,6 +251,18 @@ fn its_processor_time_stays_within_its_share() {
 }
 
 #[test]
+fn what_an_interval_has_cost_is_paid_off_before_the_next_one_ends() {
+    let world = World::new(&rates(20e6, 0), 4);
+    let (mut map, mut tracker) = (map(), Perf::new(world.clone(), 0.03));
+    run(&world, &mut tracker, &mut map, 60, false);
+    assert!(tracker.earliest < world.now() + 5 * S);
+    // As if digesting a large heap took two seconds.
+    tracker.cost += 2 * S;
+    run(&world, &mut tracker, &mut map, 25, false);
+    assert!(tracker.earliest > world.now() + 60 * S, "a fiftieth of a core: after 98 s");
+}
+
+#[test]
 fn a_shift_of_the_hot_set_is_noticed_and_followed() {
     let world = World::new(&rates(20e6, 0), 4);
     let (mut map, mut tracker) = (map(), Perf::new(world.clone(), 0.03));
@@ -254,7 +270,11 @@ fn a_shift_of_the_hot_set_is_noticed_and_followed() {
     let other = rates(20e6, 5);
     world.run_like(&other);
     assert!(found(&map, &other) < 0.1);
-    assert_eq!(run(&world, &mut tracker, &mut map, 30, false), 1);
+    let seen = |map: &HeatMap| map.extents().iter().flat_map(|e| e.pages.iter().map(|p| p.heat.seen())).max();
+    assert_eq!(seen(&map), Some(15));
+    assert!((0..30).any(|_| run(&world, &mut tracker, &mut map, 1, false) == 1));
+    assert!(seen(&map) < Some(5), "what was known is a guess");
+    assert_eq!(run(&world, &mut tracker, &mut map, 20, false), 0, "once");
     assert!(found(&map, &other) > 0.9, "{}", found(&map, &other));
 }
 
@@ -345,12 +365,11 @@ fn samples_outside_the_arenas_and_of_pages_that_are_not_there_count_for_nothing(
     one[1] = 0.0;
     world.run_like(&one);
     let mut tracker = Perf::new(world.clone(), 0.03);
-    let base = FIRST << 21;
-    let (bytes, pool) = (2 << 21, Pool::Default);
-    let arenas = [ArenaView { base, bytes, used: bytes, pool, bound: true, policy: None }];
+    let arenas = [arena(2)];
     while world.now() < 20 * S {
         let look = Look { now: world.now(), arenas: &arenas, dram_share: 0.1, cut: 0, unsettled: true };
         let wake = tracker.poll(&mut map, &look).unwrap().wake;
+        assert!(tracker.interval.pages.iter().all(|&p| p as usize / PAGES - FIRST < 2));
         world.set(|state| state.now = wake);
     }
     let seen = |e: usize| map.extents()[e].pages.iter().filter(|p| p.heat.seen() > 0).count();
@@ -366,7 +385,35 @@ fn what_the_rings_held_while_nobody_asked_is_out_of_date() {
     run(&world, &mut tracker, &mut map, 30, true);
     let period = tracker.period.get();
     world.set(|state| state.now += 600 * S);
-    run(&world, &mut tracker, &mut map, 1, true);
+    let look = Look { now: world.now(), arenas: &[arena(EXTENTS)], dram_share: 0.1, cut: 0, unsettled: true };
+    assert!(!tracker.poll(&mut map, &look).unwrap().answered);
+    assert!(tracker.interval.pages.is_empty() && tracker.interval.began == world.now());
     assert_eq!(tracker.period.get(), period, "ten minutes of samples are no burst");
     assert_eq!(run(&world, &mut tracker, &mut map, 30, true), 0);
+}
+
+#[test]
+fn samples_that_are_not_kept_are_made_up_for() {
+    let interval =
+        |lost, dropped| Interval { records: 100, lost, dropped, pages: vec![1; 30], ..Interval::default() };
+    assert!((interval(0, 0).kept() - 1.0).abs() < 1e-9);
+    assert!((interval(50, 0).kept() - 0.5).abs() < 1e-9, "half were lost");
+    assert!((interval(20, 10).kept() - 0.6).abs() < 1e-9, "of the others a quarter of those of the heap");
+    assert!(Interval::default().kept() == 0.0);
+}
+
+#[test]
+fn a_page_is_judged_by_the_time_since_it_came_into_use() {
+    let (world, mut map) = (World::new(&rates(20e6, 0), 4), map());
+    let mut views: Vec<_> = map.extents().iter().map(|e| e.view).collect();
+    views[1].birth += 1;
+    map.sync(99 * S, |f| views.into_iter().for_each(f));
+    let mut tracker = Perf::new(world, 0.03);
+    let page = |extent: usize| ((FIRST + extent) * PAGES) as u64;
+    let pages = [vec![page(0); 20], vec![page(1); 20]].concat();
+    tracker.interval = Interval { began: 90 * S, exposure: 0.001, pages, records: 40, lost: 0, dropped: 0 };
+    let look = Look { now: 100 * S, arenas: &[arena(EXTENTS)], dram_share: 0.1, cut: 0, unsettled: true };
+    assert_eq!(tracker.digest(&mut map, &look), Some(false));
+    let rate = |extent: usize| i32::from(map.extents()[extent].pages[0].heat.rate);
+    assert!((rate(1) - rate(0)).abs_diff(octaves(10.0)) < OCTAVE as u32 / 2, "in a tenth of the time");
 }

@@ -1,14 +1,14 @@
 //! Which threads are watched.
 //!
 //! Zone: control. An event follows one thread. The kernel offers two other ways, and neither will do: events that threads inherit are not
-//! inherited by those that run already, and the tracker starts late; and they must be opened for every processor, as a ring that several threads
-//! write is one processor's. Events of whole processors see other processes and need privilege. So threads are listed, and each
-//! gets an event of its own, up to a bound; where there are more, they take turns: the share of them that is watched counts as a share of the
-//! accesses. A thread that lives for less than [`LISTED`] may not be seen; one that has ended is forgotten at the next listing.
+//! inherited by those that run already, and the tracker starts late; and they must be opened for every processor, as a ring that several
+//! threads write is one processor's. Events of whole processors see other processes and need privilege. So threads are listed, and each
+//! gets an event of its own, up to a bound; where there are more, they take turns: the share of them that is watched counts as a share of
+//! the accesses. A thread that lives for less than [`LISTED`] may not be seen; one that has ended is forgotten at the next listing.
 //!
-//! What can be refused, and what then: a thread has ended meanwhile (`ESRCH`): nothing. No memory may be locked any more (`EPERM`, `ENOMEM`), or
-//! no descriptor is free for a moment (`EMFILE`): as many as are watched now are enough, one more is tried at each listing. If none at all
-//! can be watched for [`PATIENCE`] listings, the tracker is at its end.
+//! What can be refused, and what then: a thread has ended meanwhile (`ESRCH`): nothing. No memory may be locked any more (`EPERM`,
+//! `ENOMEM`), or no descriptor is free for a moment (`EMFILE`): as many as are watched now are enough, one more is tried at each listing.
+//! If none at all can be watched for [`PATIENCE`] listings, the tracker is at its end.
 
 use super::kernel::Sampler;
 use crate::sys::Errno;

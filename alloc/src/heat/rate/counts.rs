@@ -1,9 +1,9 @@
 //! Counts as answers: a tracker that samples accesses knows how many it saw, of few.
 //!
-//! Zone: control. Pure arithmetic; allocates its table once. Of accesses at rate λ, each sampled with probability f, the samples in a time t are a
-//! Poisson count of mean m = λ·f·t, so a [`Window`] of the *effective* length f·t says what a count means: none is a miss in it; n of them have
-//! the likelihood mⁿ·e⁻ᵐ, which is more than a hit. Counts of more than [`MOST`] are taken in as if the window had been several of equal
-//! length, each with its part of them: that has the same likelihood.
+//! Zone: control. Pure arithmetic; allocates its table once. Of accesses at rate λ, each sampled with probability f, the samples in a time
+//! t are a Poisson count of mean m = λ·f·t, so a [`Window`] of the *effective* length f·t says what a count means: none is a miss in it; n
+//! of them have the likelihood mⁿ·e⁻ᵐ, which is more than a hit. Counts of more than [`MOST`] are taken in as if the window had been
+//! several of equal length, each with its part of them: that has the same likelihood.
 
 use super::{
     ENTRIES, Estimate, LEVELS, OCTAVE, PER_OCTAVE, REACH, SPAN, Step, Window, powers, prior, put_back, step,
