@@ -53,6 +53,8 @@ pub enum Amount {
 pub enum TrackerChoice {
     /// The best that a probe finds.
     Auto,
+    /// The processor's samples of accesses, through perf_event_open(2). Only if asked for.
+    Perf,
     /// Accessed bits through `clear_refs` and `smaps`: reads and writes.
     Refs,
     /// Asynchronous write protection through `PAGEMAP_SCAN`: writes only.

@@ -124,10 +124,11 @@ fn words_are_those_of_the_table() {
     assert_eq!(accepted("TERRACE_MODE", "isolate").mode, Some(Mode::Isolate));
     assert_eq!(accepted("TERRACE_MODE", "Spill").mode, Some(Mode::Spill));
     assert_eq!(accepted("TERRACE_TRACKER", "writes").tracker, TrackerChoice::Writes);
+    assert_eq!(accepted("TERRACE_TRACKER", "perf").tracker, TrackerChoice::Perf);
     assert_eq!(accepted("TERRACE_TRACKER", "alloc").tracker, TrackerChoice::Alloc);
     refused("TERRACE_MODE", "turbo", "TERRACE_MODE=turbo: not one of isolate, spill, auto; using auto");
     refused("TERRACE_MODE", "assist", "this version does not have this mode; using auto");
-    refused("TERRACE_TRACKER", "pebs", "not one of auto, refs, writes, alloc; using auto");
+    refused("TERRACE_TRACKER", "pebs", "not one of auto, perf, refs, writes, alloc; using auto");
     refused("TERRACE_VERBOSE", "2", "not on or off; using off");
 }
 

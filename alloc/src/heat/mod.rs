@@ -10,6 +10,7 @@ pub mod clock;
 pub mod duty;
 mod exp;
 pub mod map;
+pub mod perf;
 #[cfg(test)]
 pub(crate) mod played;
 pub mod profile;

@@ -10,6 +10,10 @@
 //!
 //! Before each answer the rate may have changed: always a little, and with probability [`CHANGE`] altogether. So an
 //! answer that is all but impossible makes an estimate doubtful rather than wrong.
+//!
+//! A tracker that counts says more than yes or no: [`counts`].
+
+mod counts;
 
 use super::exp;
 use once_cell::race::OnceBox;
@@ -166,25 +170,14 @@ fn work_out() -> Box<Tables> {
     let edge = (SPAN + REACH) * PER_OCTAVE;
     let silent: Vec<f64> =
         (-edge..=edge).map(|y| exp::exp(-exp::exp2(f64::from(y) / f64::from(PER_OCTAVE)))).collect();
-    let reach = REACH * PER_OCTAVE;
-    let bell = |deviation: f64| -> Vec<f64> {
-        let at = |u: i32| f64::from(u) / f64::from(PER_OCTAVE) / deviation;
-        let w: Vec<f64> = (-reach..=reach).map(|u| exp::exp(-at(u) * at(u) / 2.0)).collect();
-        let sum: f64 = w.iter().sum();
-        w.into_iter().map(|w| w / sum).collect()
-    };
-    let any = bell(ANY);
     for level in 0..LEVELS {
-        let deviation = (level + 1) as f64 / 4.0;
-        let prior: Vec<f64> =
-            bell(deviation).iter().zip(&any).map(|(own, any)| (1.0 - CHANGE) * own + CHANGE * any).collect();
+        let prior = prior(level);
         for x in 0..ENTRIES {
             // Moments of the prior and of its part that misses; those of the part that hits are what is left.
             let (mut all, mut miss) = ([0.0; 3], [0.0; 3]);
             for (i, &weight) in prior.iter().enumerate() {
-                let u = f64::from(i as i32 - reach) / f64::from(PER_OCTAVE);
                 let silent = weight * silent[x + i];
-                for (k, power) in [1.0, u, u * u].into_iter().enumerate() {
+                for (k, power) in powers(i).into_iter().enumerate() {
                     all[k] += weight * power;
                     miss[k] += silent * power;
                 }
@@ -196,6 +189,26 @@ fn work_out() -> Box<Tables> {
         }
     }
     t
+}
+
+/// How likely each distance from the mean is, from −[`REACH`] to +[`REACH`] octaves, for an estimate whose deviation has this level and which
+/// may have been drawn anew.
+fn prior(level: usize) -> Vec<f64> {
+    let bell = |deviation: f64| -> Vec<f64> {
+        let at = |i: usize| powers(i)[1] / deviation;
+        let w: Vec<f64> =
+            (0..=(2 * REACH * PER_OCTAVE) as usize).map(|i| exp::exp(-at(i) * at(i) / 2.0)).collect();
+        let sum: f64 = w.iter().sum();
+        w.into_iter().map(|w| w / sum).collect()
+    };
+    let own = bell((level + 1) as f64 / 4.0);
+    own.iter().zip(bell(ANY)).map(|(own, any)| (1.0 - CHANGE) * own + CHANGE * any).collect()
+}
+
+/// Powers 0 to 2 of entry `i`'s distance from the mean in [`prior`], in octaves.
+fn powers(i: usize) -> [f64; 3] {
+    let u = f64::from(i as i32 - REACH * PER_OCTAVE) / f64::from(PER_OCTAVE);
+    [1.0, u, u * u]
 }
 
 /// The step to a distribution of these moments, drift included.

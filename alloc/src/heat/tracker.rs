@@ -6,6 +6,7 @@
 
 use super::alloc_events::AllocEvents;
 use super::map::HeatMap;
+use super::perf::{self, Perf};
 use super::refs::{self, Refs};
 use super::writes::{self, Writes};
 use crate::arena::ArenaView;
@@ -42,7 +43,7 @@ pub struct Polled {
 
 /// A source of heat.
 pub trait Tracker {
-    /// `refs`, `writes`, `refs+writes` or `alloc`.
+    /// `perf`, `refs`, `writes`, `refs+writes` or `alloc`.
     fn name(&self) -> &'static str;
     /// Does what is due. An error means that the mechanism is gone for good; a better-than-nothing tracker replaces it.
     fn poll(&mut self, map: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno>;
@@ -98,6 +99,7 @@ impl Tracker for Both {
 pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
     choose_among(
         wanted,
+        || perf::probe().map(|sampler| Box::new(Perf::new(sampler, share)) as Box<dyn Tracker>),
         || refs::probe().map(|kernel| Box::new(Refs::new(kernel, share)) as Box<dyn Tracker>),
         |reads_seen| {
             writes::probe().map(|kernel| Box::new(Writes::new(kernel, reads_seen, share)) as Box<dyn Tracker>)
@@ -107,12 +109,24 @@ pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejec
 
 fn choose_among(
     wanted: TrackerChoice,
+    perf: impl FnOnce() -> Result<Box<dyn Tracker>, String>,
     refs: impl FnOnce() -> Result<Box<dyn Tracker>, String>,
     writes: impl FnOnce(bool) -> Result<Box<dyn Tracker>, String>,
 ) -> (Box<dyn Tracker>, Vec<Rejected>) {
     let mut rejected = Vec::new();
     let mut refuse = |name, why: String| rejected.push(Rejected { name, why });
     let asked = || "another one was asked for".to_string();
+    let perf = match wanted {
+        TrackerChoice::Perf => perf().map_err(|why| refuse("perf", why)).ok(),
+        TrackerChoice::Auto => {
+            refuse("perf", "it has not been run on real hardware yet, so it must be asked for".into());
+            None
+        }
+        _ => {
+            refuse("perf", asked());
+            None
+        }
+    };
     let refs = match wanted {
         TrackerChoice::Auto | TrackerChoice::Refs => refs().map_err(|why| refuse("refs", why)).ok(),
         _ => {
@@ -129,10 +143,11 @@ fn choose_among(
             None
         }
     };
-    let chosen: Box<dyn Tracker> = match (refs, writes) {
-        (Some(refs), Some(writes)) => Box::new(Both { refs, writes, next: (0, 0) }),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => Box::new(AllocEvents),
+    let chosen: Box<dyn Tracker> = match (perf, refs, writes) {
+        (Some(perf), ..) => perf,
+        (None, Some(refs), Some(writes)) => Box::new(Both { refs, writes, next: (0, 0) }),
+        (None, Some(one), None) | (None, None, Some(one)) => one,
+        (None, None, None) => Box::new(AllocEvents),
     };
     (chosen, rejected)
 }
@@ -152,18 +167,35 @@ mod tests {
         }
     }
 
+    /// What is chosen, and what else than `perf` is not taken.
     fn pick(wanted: TrackerChoice, refs: bool, writes: bool) -> (&'static str, Vec<&'static str>) {
+        let (name, mut refused) = pick_of(wanted, true, refs, writes);
+        assert_eq!(refused.remove(0), "perf", "it must be asked for");
+        (name, refused)
+    }
+
+    fn pick_of(
+        wanted: TrackerChoice,
+        perf: bool,
+        refs: bool,
+        writes: bool,
+    ) -> (&'static str, Vec<&'static str>) {
         let give = |ok: bool, name, period| -> Result<Box<dyn Tracker>, String> {
             if ok { Ok(Box::new(Named(name, period))) } else { Err("EPERM".into()) }
         };
-        let (t, r) = choose_among(wanted, || give(refs, "refs", 7), |_| give(writes, "writes", 11));
+        let (t, r) = choose_among(
+            wanted,
+            || give(perf, "perf", 5),
+            || give(refs, "refs", 7),
+            |_| give(writes, "writes", 11),
+        );
         assert!(r.iter().all(|r| !r.why.is_empty()));
         (t.name(), r.iter().map(|r| r.name).collect())
     }
 
     #[test]
     fn the_best_that_works_is_taken_and_every_refusal_has_a_reason() {
-        use TrackerChoice::{Alloc, Auto, Refs, Writes};
+        use TrackerChoice::{Alloc, Auto, Perf, Refs, Writes};
         assert_eq!(pick(Auto, true, true), ("refs+writes", vec![]));
         assert_eq!(pick(Auto, true, false), ("refs", vec!["writes"]));
         assert_eq!(pick(Auto, false, true), ("writes", vec!["refs"]));
@@ -172,6 +204,8 @@ mod tests {
         assert_eq!(pick(Writes, true, true), ("writes", vec!["refs"]));
         assert_eq!(pick(Alloc, true, true), ("alloc", vec!["refs", "writes"]));
         assert_eq!(pick(Refs, false, true), ("alloc", vec!["refs", "writes"]));
+        assert_eq!(pick_of(Perf, true, true, true), ("perf", vec!["refs", "writes"]));
+        assert_eq!(pick_of(Perf, false, true, true), ("alloc", vec!["perf", "refs", "writes"]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod futex;
 pub mod mm;
 pub mod numa;
+pub mod perf;
 pub mod proc;
 mod raw;
 pub mod signal;

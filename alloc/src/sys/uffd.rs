@@ -33,7 +33,7 @@ pub const PAGEMAP_PRESENT: u64 = 1 << 63;
 const KEEP_ABOVE: usize = 700;
 
 /// A file descriptor that closes itself.
-struct Fd(usize);
+pub(super) struct Fd(pub(super) usize);
 
 impl Fd {
     fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
