@@ -8,6 +8,7 @@
 
 use super::uffd::Fd;
 use super::{Call, Errno, may_fail, mm, syscall};
+use crate::arch::cache;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages of a ring, a power of two: a thousand samples of an address each.
@@ -182,8 +183,7 @@ pub fn thread_id() -> u32 {
     unsafe { syscall(libc::SYS_gettid, [0; 6]) as u32 }
 }
 
-/// Reads each cache line of `[start, start + bytes)` once, from memory: what caches have of it is dropped before (on
-/// x86; there is nothing to sample elsewhere yet). In an order that no prefetcher foresees; `bytes` is a power of two, at least 256 KiB.
+/// Reads each cache line of `[start, start + bytes)` once, from memory: what caches have of it is dropped before. In an order that no prefetcher foresees; `bytes` is a power of two, at least 256 KiB.
 ///
 /// # Safety
 /// * The range is mapped readable, and nobody writes to it meanwhile.
@@ -192,16 +192,11 @@ pub unsafe fn read_from_memory(start: usize, bytes: usize) {
     let lines = bytes / LINE;
     // Odd, so that every line has its turn.
     let line = |i: usize| start + i.wrapping_mul(2053) % lines * LINE;
-    #[cfg(target_arch = "x86_64")]
-    {
-        use core::arch::x86_64::{_mm_clflush, _mm_mfence};
-        for i in 0..lines {
-            // SAFETY: the line is mapped; dropping it from caches changes no contents.
-            unsafe { _mm_clflush(core::ptr::with_exposed_provenance(line(i))) };
-        }
-        // SAFETY: a fence.
-        unsafe { _mm_mfence() };
+    for i in 0..lines {
+        // SAFETY: the line is mapped.
+        unsafe { cache::flush(core::ptr::with_exposed_provenance(line(i))) };
     }
+    cache::settle();
     for i in 0..lines {
         // SAFETY: the line is readable.
         unsafe { core::ptr::with_exposed_provenance::<u64>(line(i)).read_volatile() };
