@@ -9,6 +9,7 @@ pub mod clock;
 pub mod duty;
 mod exp;
 pub mod map;
+mod pace;
 #[cfg(test)]
 pub(crate) mod played;
 pub mod profile;
