@@ -3,7 +3,11 @@
 //!
 //! Zone: control. Every file is opened for one use and closed: a program that closes all descriptors when it turns
 //! itself into a daemon must not make us write into a file it opens later. Only a userfaultfd must stay open (closing
-//! it ends the registration); it is moved out of the way of the program's own numbers and never used again.
+//! it ends the registration); it is moved out of the way of the program's own numbers, and is never used again or, like
+//! whatever else stays open for a while, looked at again before it is used ([`Kept`]).
+
+pub mod rwp;
+pub mod words;
 
 use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
@@ -23,6 +27,7 @@ const SCAN_WP_MATCHING: u64 = 1 << 0;
 const SCAN_CHECK_WPASYNC: u64 = 1 << 1;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
 
 /// Bit of a pagemap word: the page is mapped by this process only (not shared after fork).
 pub const PAGEMAP_EXCLUSIVE: u64 = 1 << 56;
@@ -64,6 +69,34 @@ impl Drop for Fd {
     fn drop(&mut self) {
         // SAFETY: the descriptor was opened by this value and is known to nobody else.
         unsafe { syscall(libc::SYS_close, [self.0, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// A descriptor that stays open. A program may close descriptors that it did not open (closefrom(3)) and get the number for a file of its
+/// own; so it is looked at again before it is used or closed.
+struct Kept {
+    fd: ManuallyDrop<Fd>,
+    file: (u64, u64),
+}
+
+impl Kept {
+    fn new(fd: Fd) -> Result<Kept, Errno> {
+        let file = fd.file()?;
+        Ok(Kept { fd: ManuallyDrop::new(fd), file })
+    }
+
+    /// The descriptor, while it is still that of the same file; else `EBADF`.
+    fn get(&self) -> Result<&Fd, Errno> {
+        if self.fd.file() == Ok(self.file) { Ok(&self.fd) } else { Err(Errno(libc::EBADF)) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.get().is_ok() {
+            // SAFETY: this is its last use.
+            unsafe { ManuallyDrop::drop(&mut self.fd) };
+        }
     }
 }
 
@@ -118,21 +151,31 @@ pub struct WriteWatch {
 /// Puts `[addr, addr + len)` under asynchronous write protection: a write to a protected page is noted by the kernel
 /// and goes on without a signal or a wait, in user and in kernel mode alike. Needs no privilege (Linux 6.7).
 pub fn watch_writes(addr: usize, len: usize) -> Result<WriteWatch, Errno> {
+    let fd = userfault(FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC)?;
+    register(&fd, addr, len, REGISTER_MODE_WP)?;
+    Ok(WriteWatch { _fd: fd })
+}
+
+/// A userfaultfd with these features, out of the way of the program's own numbers; `EINVAL`: the kernel lacks one.
+fn userfault(features: u64) -> Result<Fd, Errno> {
     may_fail(Call::Userfault)?;
     let flags = USER_MODE_ONLY | (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
     // SAFETY: creates a descriptor, touches no memory.
     let fd = Errno::check(unsafe { syscall(libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]) }).map(Fd)?;
-    let mut api =
-        ApiArg { api: API, features: FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC, ioctls: 0 };
+    let mut api = ApiArg { api: API, features, ioctls: 0 };
     fd.ioctl(UFFDIO_API, &mut api)?;
-    let mut arg = RegisterArg { start: addr as u64, len: len as u64, mode: REGISTER_MODE_WP, ioctls: 0 };
-    fd.ioctl(UFFDIO_REGISTER, &mut arg)?;
+    if api.features & features != features {
+        return Err(Errno(libc::EINVAL)); // not refused, but not granted either
+    }
     let args = [fd.0, libc::F_DUPFD_CLOEXEC as usize, KEEP_ABOVE, 0, 0, 0];
     // SAFETY: duplicates our own descriptor.
-    match Errno::check(unsafe { syscall(libc::SYS_fcntl, args) }) {
-        Ok(high) => Ok(WriteWatch { _fd: Fd(high) }),
-        Err(_) => Ok(WriteWatch { _fd: fd }), // RLIMIT_NOFILE is low: keep the small number
-    }
+    let high = Errno::check(unsafe { syscall(libc::SYS_fcntl, args) });
+    Ok(high.map_or(fd, Fd)) // RLIMIT_NOFILE is low: keep the small number
+}
+
+fn register(fd: &Fd, addr: usize, len: usize, mode: u64) -> Result<(), Errno> {
+    let mut arg = RegisterArg { start: addr as u64, len: len as u64, mode, ioctls: 0 };
+    fd.ioctl(UFFDIO_REGISTER, &mut arg).map(drop)
 }
 
 /// Reports the present pages of `[start, end)` that were written since the last call, and protects them again.
@@ -145,12 +188,37 @@ pub fn written(
     runs: &mut [PageRun],
     each: &mut dyn FnMut(PageRun),
 ) -> Result<(), Errno> {
+    let what = Wanted {
+        flags: SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+        // "Present" keeps the kernel from planting markers in address space that was never touched.
+        all: PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+        any: 0,
+        told: PAGE_IS_WRITTEN,
+    };
+    scan(start, end, &what, runs, each)
+}
+
+/// What a scan is to report: pages that have all of these categories and one of those, and which categories it tells of each.
+struct Wanted {
+    flags: u64,
+    all: u64,
+    any: u64,
+    told: u64,
+}
+
+fn scan(
+    start: usize,
+    end: usize,
+    what: &Wanted,
+    runs: &mut [PageRun],
+    each: &mut dyn FnMut(PageRun),
+) -> Result<(), Errno> {
     let fd = Fd::open(c"/proc/self/pagemap", libc::O_RDONLY)?;
     let mut from = start as u64;
     while from < end as u64 {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
-            flags: SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+            flags: what.flags,
             start: from,
             end: end as u64,
             walk_end: 0,
@@ -158,13 +226,12 @@ pub fn written(
             vec_len: runs.len() as u64,
             max_pages: 0,
             category_inverted: 0,
-            // "Present" keeps the kernel from planting markers in address space that was never touched.
-            category_mask: PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
-            category_anyof_mask: 0,
-            return_mask: PAGE_IS_WRITTEN,
+            category_mask: what.all,
+            category_anyof_mask: what.any,
+            return_mask: what.told,
         };
         let n = fd.ioctl(PAGEMAP_SCAN, &mut arg)?;
-        runs[..n].iter().for_each(|&run| each(run));
+        runs[..n.min(runs.len())].iter().for_each(|&run| each(run));
         if arg.walk_end <= from {
             break;
         }
@@ -189,45 +256,30 @@ pub fn clear_refs_of(from: usize, len: usize) -> Result<(), Errno> {
 }
 
 /// `/proc/self/smaps`, open: the kernel looks at the page tables of each mapping when it is read, not before.
-///
-/// It stays open for a while, and a program may close descriptors that it did not open (closefrom(3)) and get the number for a file of its
-/// own. So it is looked at again before it is read or closed.
 pub struct Smaps {
-    fd: ManuallyDrop<Fd>,
-    file: (u64, u64),
+    fd: Kept,
 }
 
 impl Smaps {
     /// Opens it, to read from the first mapping on.
     pub fn open() -> Result<Smaps, Errno> {
-        let fd = Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?;
-        let file = fd.file()?;
-        Ok(Smaps { fd: ManuallyDrop::new(fd), file })
+        Ok(Smaps { fd: Kept::new(Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?)? })
     }
 
     /// Whether the descriptor is still that of this file.
     pub fn is_open(&self) -> bool {
-        self.fd.file() == Ok(self.file)
+        self.fd.get().is_ok()
     }
 
     /// Reads on; the kernel gives some 4 KiB a call, about five mappings. 0 bytes = the end.
     pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
         loop {
-            let args = [self.fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
+            let args = [self.fd.fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
             // SAFETY: `buf` is writable for its length.
             match Errno::check(unsafe { syscall(libc::SYS_read, args) }) {
                 Err(Errno(libc::EINTR)) => {}
                 done => return done,
             }
-        }
-    }
-}
-
-impl Drop for Smaps {
-    fn drop(&mut self) {
-        if self.is_open() {
-            // SAFETY: this is its last use.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
         }
     }
 }
@@ -315,7 +367,7 @@ mod tests {
     fn a_descriptor_that_the_program_took_is_neither_read_nor_closed() {
         let smaps = Smaps::open().unwrap();
         assert!(smaps.is_open());
-        let number = smaps.fd.0 as i32;
+        let number = smaps.fd.fd.0 as i32;
         let own = std::fs::File::open("/proc/self/status").unwrap();
         // SAFETY: the number is the test's to give to another file.
         assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&own), number) }, number);
