@@ -53,6 +53,10 @@ pub enum Amount {
 pub enum TrackerChoice {
     /// The best that a probe finds.
     Auto,
+    /// Asynchronous read-write protection through `PAGEMAP_SCAN`: reads and writes.
+    Rwp,
+    /// Idle page tracking: reads and writes.
+    Idle,
     /// Accessed bits through `clear_refs` and `smaps`: reads and writes.
     Refs,
     /// Asynchronous write protection through `PAGEMAP_SCAN`: writes only.

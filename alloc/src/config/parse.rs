@@ -115,8 +115,8 @@ fn set(config: &mut Config, name: &str, value: Value) {
         ("TERRACE_MOVE_RATE", Value::Number(rate)) => config.move_rate_mbps = narrow(rate),
         ("TERRACE_TICK_MS", Value::Number(ms)) => config.tick_ms = narrow(ms),
         ("TERRACE_TRACKER", Value::Word(i)) => {
-            use TrackerChoice::{Alloc, Auto, Refs, Writes};
-            config.tracker = [Auto, Refs, Writes, Alloc].get(i).copied().unwrap_or(Auto);
+            use TrackerChoice::{Alloc, Auto, Idle, Refs, Rwp, Writes};
+            config.tracker = [Auto, Rwp, Idle, Refs, Writes, Alloc].get(i).copied().unwrap_or(Auto);
         }
         ("TERRACE_TRACKER_CPU", Value::Number(percent)) => config.tracker_percent = narrow(percent),
         ("TERRACE_START", Value::Size(Amount::Bytes(bytes))) => config.start_bytes = bytes,

@@ -7,6 +7,7 @@
 pub mod alloc_events;
 pub mod clock;
 pub mod duty;
+pub mod exact;
 mod exp;
 pub mod map;
 mod pace;

@@ -5,6 +5,7 @@
 //! they are part of the heat map itself.
 
 use super::alloc_events::AllocEvents;
+use super::exact::{Exact, idle, rwp};
 use super::map::HeatMap;
 use super::refs::{self, Refs};
 use super::writes::{self, Writes};
@@ -42,7 +43,7 @@ pub struct Polled {
 
 /// A source of heat.
 pub trait Tracker {
-    /// `refs`, `writes`, `refs+writes` or `alloc`.
+    /// The word of `TERRACE_TRACKER` that asks for it, or `refs+writes`.
     fn name(&self) -> &'static str;
     /// Does what is due. An error means that the mechanism is gone for good; a better-than-nothing tracker replaces it.
     fn poll(&mut self, map: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno>;
@@ -94,47 +95,76 @@ impl Tracker for Both {
     }
 }
 
-/// Tries the trackers, best first, and takes what works; each may take `share` of a core over time.
-pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
-    choose_among(
-        wanted,
-        || refs::probe().map(|kernel| Box::new(Refs::new(kernel, share)) as Box<dyn Tracker>),
-        |reads_seen| {
-            writes::probe().map(|kernel| Box::new(Writes::new(kernel, reads_seen, share)) as Box<dyn Tracker>)
-        },
-    )
+/// A trial of a tracker, beside a better one or alone.
+type Trial<'a> = dyn FnOnce(bool) -> Result<Box<dyn Tracker>, String> + 'a;
+
+/// A tracker that may be had.
+struct Rung<'a> {
+    name: &'static str,
+    choice: TrackerChoice,
+    /// A better one beside which it is worth having.
+    beside: Option<&'static str>,
+    /// Tries it out, or says in one clause why it does not work.
+    probe: Box<Trial<'a>>,
 }
 
-fn choose_among(
-    wanted: TrackerChoice,
-    refs: impl FnOnce() -> Result<Box<dyn Tracker>, String>,
-    writes: impl FnOnce(bool) -> Result<Box<dyn Tracker>, String>,
-) -> (Box<dyn Tracker>, Vec<Rejected>) {
+impl<'a> Rung<'a> {
+    fn new(
+        name: &'static str,
+        choice: TrackerChoice,
+        probe: impl FnOnce(bool) -> Result<Box<dyn Tracker>, String> + 'a,
+    ) -> Self {
+        Rung { name, choice, beside: None, probe: Box::new(probe) }
+    }
+
+    fn beside(self, name: &'static str) -> Self {
+        Rung { beside: Some(name), ..self }
+    }
+}
+
+fn boxed(tracker: impl Tracker + 'static) -> Box<dyn Tracker> {
+    Box::new(tracker)
+}
+
+/// Tries the trackers, best first, and takes what works; each may take `share` of a core over time.
+pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
+    use TrackerChoice::{Idle, Refs as OfRefs, Rwp, Writes as OfWrites};
+    let ladder = vec![
+        Rung::new("rwp", Rwp, |_| rwp::probe().map(|kernel| boxed(Exact::new(kernel, share)))),
+        Rung::new("idle", Idle, |_| idle::probe().map(|kernel| boxed(Exact::new(kernel, share)))),
+        Rung::new("refs", OfRefs, |_| refs::probe().map(|kernel| boxed(Refs::new(kernel, share)))),
+        Rung::new("writes", OfWrites, |reads_seen| {
+            writes::probe().map(|kernel| boxed(Writes::new(kernel, reads_seen, share)))
+        })
+        .beside("refs"),
+    ];
+    choose_among(wanted, ladder)
+}
+
+fn choose_among(wanted: TrackerChoice, ladder: Vec<Rung<'_>>) -> (Box<dyn Tracker>, Vec<Rejected>) {
     let mut rejected = Vec::new();
-    let mut refuse = |name, why: String| rejected.push(Rejected { name, why });
-    let asked = || "another one was asked for".to_string();
-    let refs = match wanted {
-        TrackerChoice::Auto | TrackerChoice::Refs => refs().map_err(|why| refuse("refs", why)).ok(),
-        _ => {
-            refuse("refs", asked());
-            None
+    let mut chosen: Option<Box<dyn Tracker>> = None;
+    for rung in ladder {
+        let found = match &chosen {
+            _ if wanted != TrackerChoice::Auto && wanted != rung.choice => {
+                Err("another one was asked for".to_string())
+            }
+            Some(better) if rung.beside != Some(better.name()) => {
+                Err(format!("{} works, and is preferred", better.name()))
+            }
+            _ => (rung.probe)(chosen.is_some()),
+        };
+        match found {
+            Ok(tracker) => {
+                chosen = Some(match chosen {
+                    Some(refs) => Box::new(Both { refs, writes: tracker, next: (0, 0) }),
+                    None => tracker,
+                });
+            }
+            Err(why) => rejected.push(Rejected { name: rung.name, why }),
         }
-    };
-    let writes = match wanted {
-        TrackerChoice::Auto | TrackerChoice::Writes => {
-            writes(refs.is_some()).map_err(|why| refuse("writes", why)).ok()
-        }
-        _ => {
-            refuse("writes", asked());
-            None
-        }
-    };
-    let chosen: Box<dyn Tracker> = match (refs, writes) {
-        (Some(refs), Some(writes)) => Box::new(Both { refs, writes, next: (0, 0) }),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => Box::new(AllocEvents),
-    };
-    (chosen, rejected)
+    }
+    (chosen.unwrap_or_else(|| Box::new(AllocEvents)), rejected)
 }
 
 #[cfg(test)]
@@ -152,26 +182,70 @@ mod tests {
         }
     }
 
-    fn pick(wanted: TrackerChoice, refs: bool, writes: bool) -> (&'static str, Vec<&'static str>) {
-        let give = |ok: bool, name, period| -> Result<Box<dyn Tracker>, String> {
-            if ok { Ok(Box::new(Named(name, period))) } else { Err("EPERM".into()) }
+    /// Chooses where only the trackers in `there` work.
+    fn pick(wanted: TrackerChoice, there: &[&str]) -> (&'static str, Vec<Rejected>) {
+        use TrackerChoice::{Idle, Refs, Rwp, Writes};
+        let rung = |name, choice| {
+            Rung::new(name, choice, move |beside| match there.contains(&name) {
+                true => Ok(boxed(Named(name, if beside { 11 } else { 7 }))),
+                false => Err("EPERM".into()),
+            })
         };
-        let (t, r) = choose_among(wanted, || give(refs, "refs", 7), |_| give(writes, "writes", 11));
-        assert!(r.iter().all(|r| !r.why.is_empty()));
-        (t.name(), r.iter().map(|r| r.name).collect())
+        let ladder = vec![
+            rung("rwp", Rwp),
+            rung("idle", Idle),
+            rung("refs", Refs),
+            rung("writes", Writes).beside("refs"),
+        ];
+        let (tracker, rejected) = choose_among(wanted, ladder);
+        (tracker.name(), rejected)
     }
 
     #[test]
     fn the_best_that_works_is_taken_and_every_refusal_has_a_reason() {
-        use TrackerChoice::{Alloc, Auto, Refs, Writes};
-        assert_eq!(pick(Auto, true, true), ("refs+writes", vec![]));
-        assert_eq!(pick(Auto, true, false), ("refs", vec!["writes"]));
-        assert_eq!(pick(Auto, false, true), ("writes", vec!["refs"]));
-        assert_eq!(pick(Auto, false, false), ("alloc", vec!["refs", "writes"]));
-        assert_eq!(pick(Refs, true, true), ("refs", vec!["writes"]));
-        assert_eq!(pick(Writes, true, true), ("writes", vec!["refs"]));
-        assert_eq!(pick(Alloc, true, true), ("alloc", vec!["refs", "writes"]));
-        assert_eq!(pick(Refs, false, true), ("alloc", vec!["refs", "writes"]));
+        use TrackerChoice::{Alloc, Auto, Idle, Refs, Rwp, Writes};
+        let all = ["rwp", "idle", "refs", "writes"];
+        for (wanted, there, taken) in [
+            (Auto, &all[..], "rwp"),
+            (Auto, &all[1..], "idle"),
+            (Auto, &all[2..], "refs+writes"),
+            (Auto, &["refs"], "refs"),
+            (Auto, &["writes"], "writes"),
+            (Auto, &["rwp", "writes"], "rwp"),
+            (Auto, &[], "alloc"),
+            (Rwp, &all, "rwp"),
+            (Idle, &all, "idle"),
+            (Refs, &all, "refs"),
+            (Writes, &all, "writes"),
+            (Alloc, &all, "alloc"),
+            (Rwp, &all[1..], "alloc"),
+            (Refs, &["writes"], "alloc"),
+        ] {
+            let (name, rejected) = pick(wanted, there);
+            assert_eq!(name, taken, "{wanted:?} of {there:?}");
+            let missing: Vec<_> = all.into_iter().filter(|n| !taken.split('+').any(|t| t == *n)).collect();
+            assert_eq!(
+                rejected.iter().map(|r| r.name).collect::<Vec<_>>(),
+                missing,
+                "{wanted:?} of {there:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tracker_is_not_taken_for_a_reason_that_fits() {
+        let why = |wanted, there: &[&str]| -> Vec<String> {
+            pick(wanted, there).1.into_iter().map(|r| format!("{}: {}", r.name, r.why)).collect()
+        };
+        let asked = "another one was asked for";
+        assert_eq!(
+            why(TrackerChoice::Auto, &["idle", "refs"]),
+            ["rwp: EPERM", "refs: idle works, and is preferred", "writes: idle works, and is preferred"]
+        );
+        assert_eq!(
+            why(TrackerChoice::Writes, &["writes"]),
+            [format!("rwp: {asked}"), format!("idle: {asked}"), format!("refs: {asked}")]
+        );
     }
 
     #[test]
