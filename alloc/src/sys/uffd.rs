@@ -145,7 +145,15 @@ struct ScanArg {
 
 /// A registration that lasts until it is dropped (or the program closes the descriptor, which is harmless).
 pub struct WriteWatch {
-    _fd: Fd,
+    fd: Kept,
+}
+
+impl WriteWatch {
+    /// Watches what of `[addr, addr + len)` is not watched any more, because it was mapped anew or moved. `EBADF`: the program closed the descriptor,
+    /// and nothing is.
+    pub fn renew(&self, addr: usize, len: usize) -> Result<(), Errno> {
+        register(self.fd.get()?, addr, len, REGISTER_MODE_WP)
+    }
 }
 
 /// Puts `[addr, addr + len)` under asynchronous write protection: a write to a protected page is noted by the kernel
@@ -153,7 +161,7 @@ pub struct WriteWatch {
 pub fn watch_writes(addr: usize, len: usize) -> Result<WriteWatch, Errno> {
     let fd = userfault(FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC)?;
     register(&fd, addr, len, REGISTER_MODE_WP)?;
-    Ok(WriteWatch { _fd: fd })
+    Ok(WriteWatch { fd: Kept::new(fd)? })
 }
 
 /// A userfaultfd with these features, out of the way of the program's own numbers; `EINVAL`: the kernel lacks one.
@@ -361,6 +369,27 @@ mod tests {
         [3, 5, 31].iter().for_each(|i| poke(base + i * page));
         count(3);
         drop(watch);
+    }
+
+    #[test]
+    fn what_was_mapped_anew_is_refused_until_it_is_watched_again() {
+        let page = mm::page_bytes();
+        let base = fresh(8);
+        let watch = match watch_writes(base, 8 * page) {
+            Ok(w) => w,
+            Err(e) => {
+                eprintln!("skipped: this kernel offers no asynchronous write protection ({e})");
+                return;
+            }
+        };
+        let mut runs = [PageRun::default(); 16];
+        let mut scan = || written(base, base + 8 * page, &mut runs, &mut |_| ());
+        assert_eq!(scan(), Ok(()));
+        // SAFETY: the mapping is the test's own.
+        unsafe { mm::map_over(base + 2 * page, 2 * page, mm::Access::ReadWrite).unwrap() };
+        assert_eq!(scan(), Err(Errno(libc::EPERM)));
+        assert_eq!(watch.renew(base, 8 * page), Ok(()));
+        assert_eq!(scan(), Ok(()));
     }
 
     #[test]
