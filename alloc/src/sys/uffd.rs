@@ -6,12 +6,15 @@
 //! it ends the registration); it is moved out of the way of the program's own numbers, and is never used again or, like
 //! whatever else stays open for a while, looked at again before it is used ([`Kept`]).
 
+mod kept;
 pub mod rwp;
 pub mod words;
 
+use self::kept::Kept;
+pub use self::kept::Smaps;
+
 use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
-use core::mem::ManuallyDrop;
 
 const USER_MODE_ONLY: usize = 1;
 const API: u64 = 0xAA;
@@ -69,34 +72,6 @@ impl Drop for Fd {
     fn drop(&mut self) {
         // SAFETY: the descriptor was opened by this value and is known to nobody else.
         unsafe { syscall(libc::SYS_close, [self.0, 0, 0, 0, 0, 0]) };
-    }
-}
-
-/// A descriptor that stays open. A program may close descriptors that it did not open (closefrom(3)) and get the number for a file of its
-/// own; so it is looked at again before it is used or closed.
-struct Kept {
-    fd: ManuallyDrop<Fd>,
-    file: (u64, u64),
-}
-
-impl Kept {
-    fn new(fd: Fd) -> Result<Kept, Errno> {
-        let file = fd.file()?;
-        Ok(Kept { fd: ManuallyDrop::new(fd), file })
-    }
-
-    /// The descriptor, while it is still that of the same file; else `EBADF`.
-    fn get(&self) -> Result<&Fd, Errno> {
-        if self.fd.file() == Ok(self.file) { Ok(&self.fd) } else { Err(Errno(libc::EBADF)) }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if self.get().is_ok() {
-            // SAFETY: this is its last use.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
-        }
     }
 }
 
@@ -263,35 +238,6 @@ pub fn clear_refs_of(from: usize, len: usize) -> Result<(), Errno> {
         .map(drop)
 }
 
-/// `/proc/self/smaps`, open: the kernel looks at the page tables of each mapping when it is read, not before.
-pub struct Smaps {
-    fd: Kept,
-}
-
-impl Smaps {
-    /// Opens it, to read from the first mapping on.
-    pub fn open() -> Result<Smaps, Errno> {
-        Ok(Smaps { fd: Kept::new(Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?)? })
-    }
-
-    /// Whether the descriptor is still that of this file.
-    pub fn is_open(&self) -> bool {
-        self.fd.get().is_ok()
-    }
-
-    /// Reads on; the kernel gives some 4 KiB a call, about five mappings. 0 bytes = the end.
-    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
-        loop {
-            let args = [self.fd.fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
-            // SAFETY: `buf` is writable for its length.
-            match Errno::check(unsafe { syscall(libc::SYS_read, args) }) {
-                Err(Errno(libc::EINTR)) => {}
-                done => return done,
-            }
-        }
-    }
-}
-
 /// Reads the pagemap words of `words.len()` pages of 4 KiB from `addr`; the words tell presence and exclusivity
 /// to any user, frame numbers only to root.
 pub fn pagemap(addr: usize, words: &mut [u64]) -> Result<usize, Errno> {
@@ -390,23 +336,6 @@ mod tests {
         assert_eq!(scan(), Err(Errno(libc::EPERM)));
         assert_eq!(watch.renew(base, 8 * page), Ok(()));
         assert_eq!(scan(), Ok(()));
-    }
-
-    #[test]
-    fn a_descriptor_that_the_program_took_is_neither_read_nor_closed() {
-        let smaps = Smaps::open().unwrap();
-        assert!(smaps.is_open());
-        let number = smaps.fd.fd.0 as i32;
-        let own = std::fs::File::open("/proc/self/status").unwrap();
-        // SAFETY: the number is the test's to give to another file.
-        assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&own), number) }, number);
-        assert!(!smaps.is_open());
-        drop(smaps);
-        // SAFETY: asks about a descriptor, and closes what was duplicated above.
-        unsafe {
-            assert!(libc::fcntl(number, libc::F_GETFD) >= 0, "it is the program's now");
-            libc::close(number);
-        }
     }
 
     #[test]
