@@ -11,7 +11,8 @@
 //! It is no larger than can be armed and read in half a window. The pause keeps the tracker within its [`Duty`]; where a page's first use after it
 //! was armed costs the program a fault ([`Kernel::toll`]), it also keeps that below [`BURDEN`] of one core.
 //!
-//! What a round teaches is judged before it is believed: at what [`super::pace`] the program ran, and how much of a [`surprise`] it is. Nothing is armed by a read: an answer that nobody takes in costs nothing but a fault.
+//! What a round teaches is judged before it is believed: at what [`super::pace`] the program ran, and how much of a [`surprise`] it is.
+//! Nothing is armed by a read: an answer that nobody takes in costs nothing but a fault.
 //!
 //! A call that fails now and may work later (no memory, no descriptor left, a mapping that somebody replaced) puts off what it was about. One
 //! that is forbidden (`EPERM`, a sandbox), or [`FAILURES`] rounds in which nothing worked, are the end of the tracker.

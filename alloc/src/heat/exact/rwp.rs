@@ -5,7 +5,8 @@
 //! protection does.
 //!
 //! Arenas are registered when something in them is to be armed that is not: when they are new, have grown, or when somebody replaced a
-//! mapping (the heap itself does, where it moves a large block); what was armed in the old one looks unused, once. If the program has closed our userfaultfd, which makes all pages accessible, another is opened.
+//! mapping (the heap itself does, where it moves a large block); what was armed in the old one looks unused, once. If the program has closed our
+//! userfaultfd, which makes all pages accessible, another is opened.
 
 use super::{Exact, Kernel};
 use crate::heat::clock::{now_ns, thread_cpu_ns};
