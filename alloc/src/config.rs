@@ -53,8 +53,12 @@ pub enum Amount {
 pub enum TrackerChoice {
     /// The best that a probe finds.
     Auto,
+    /// Asynchronous read-write protection through `PAGEMAP_SCAN`: reads and writes. Only if asked for.
+    Rwp,
     /// The processor's samples of accesses, through perf_event_open(2). Only if asked for.
     Perf,
+    /// Idle page tracking: reads and writes. Only if asked for.
+    Idle,
     /// Accessed bits through `clear_refs` and `smaps`: reads and writes.
     Refs,
     /// Asynchronous write protection through `PAGEMAP_SCAN`: writes only.

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Where demotion starts and stops, in percent of the DRAM budget, such as 98,95
     #[arg(long, value_name = "HIGH,LOW")]
     watermarks: Option<OsString>,
-    /// Source of heat: auto, refs, writes or alloc
+    /// Source of heat: auto, rwp, perf, idle, refs, writes or alloc
     #[arg(long, value_name = "TRACKER")]
     tracker: Option<OsString>,
     /// A file that keeps what is learnt for the next run

@@ -92,7 +92,10 @@ fn bad_values_are_refused_before_the_program_starts() {
         (&["--mode", "assist"], "terrace: --mode assist: this version does not have this mode\n"),
         (&["--dram", "lots"], "terrace: --dram lots: not a size (such as 512M or 2G) or auto\n"),
         (&["--device", "4K"], "terrace: --device 4K: out of range: 1M to 64T, or auto\n"),
-        (&["--tracker", "pebs"], "terrace: --tracker pebs: not one of auto, refs, writes, alloc\n"),
+        (
+            &["--tracker", "pebs"],
+            "terrace: --tracker pebs: not one of auto, rwp, perf, idle, refs, writes, alloc\n",
+        ),
         (
             &["--watermarks", "80,90"],
             "terrace: --watermarks 80,90: the low watermark is not below the high one\n",

@@ -115,8 +115,9 @@ fn set(config: &mut Config, name: &str, value: Value) {
         ("TERRACE_MOVE_RATE", Value::Number(rate)) => config.move_rate_mbps = narrow(rate),
         ("TERRACE_TICK_MS", Value::Number(ms)) => config.tick_ms = narrow(ms),
         ("TERRACE_TRACKER", Value::Word(i)) => {
-            use TrackerChoice::{Alloc, Auto, Perf, Refs, Writes};
-            config.tracker = [Auto, Perf, Refs, Writes, Alloc].get(i).copied().unwrap_or(Auto);
+            use TrackerChoice::{Alloc, Auto, Idle, Perf, Refs, Rwp, Writes};
+            let words = [Auto, Rwp, Perf, Idle, Refs, Writes, Alloc];
+            config.tracker = words.get(i).copied().unwrap_or(Auto);
         }
         ("TERRACE_TRACKER_CPU", Value::Number(percent)) => config.tracker_percent = narrow(percent),
         ("TERRACE_START", Value::Size(Amount::Bytes(bytes))) => config.start_bytes = bytes,

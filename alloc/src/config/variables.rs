@@ -117,7 +117,7 @@ const BUDGET: Kind = Kind::Size { auto: true, min: MIN_BUDGET, max: MAX_SIZE };
 /// The words of `TERRACE_MODE`, in the order of [`super::Mode`].
 const MODES: &[&str] = &["isolate", "spill", "auto"];
 /// The words of `TERRACE_TRACKER`, in the order of [`super::TrackerChoice`].
-const TRACKERS: &[&str] = &["auto", "perf", "refs", "writes", "alloc"];
+const TRACKERS: &[&str] = &["auto", "rwp", "perf", "idle", "refs", "writes", "alloc"];
 
 /// Every variable Terrace reads, in the order of the documentation.
 pub const VARIABLES: &[Variable] = &[
@@ -178,9 +178,10 @@ pub const VARIABLES: &[Variable] = &[
         name: "TERRACE_TRACKER",
         kind: Kind::Word(TRACKERS),
         default: "auto",
-        meaning: "The source of heat. `perf`: accesses that the processor samples (not run on real hardware yet, so not part of \
-                  `auto`). `refs`: accessed bits (reads and writes). `writes`: `PAGEMAP_SCAN` (writes only). \
-                  `alloc`: the allocator's own events only. `auto`: the best that a probe finds.",
+        meaning: "The source of heat. `rwp`: read-write protection (reads and writes, by the page; Linux 7.3). `perf`: accesses \
+                  that the processor samples. `idle`: idle page tracking (reads and writes, by the page, for the superuser). \
+                  `refs`: accessed bits (reads and writes). `writes`: `PAGEMAP_SCAN` (writes only). `alloc`: the allocator's \
+                  own events only. `auto`: the best of the last three that a probe finds; no real machine has run the others yet.",
     },
     Variable {
         name: "TERRACE_TRACKER_CPU",

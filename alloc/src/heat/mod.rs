@@ -8,8 +8,10 @@ pub mod alloc_events;
 mod births;
 pub mod clock;
 pub mod duty;
+pub mod exact;
 mod exp;
 pub mod map;
+mod pace;
 pub mod perf;
 #[cfg(test)]
 pub(crate) mod played;

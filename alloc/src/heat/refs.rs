@@ -13,7 +13,7 @@
 //! The window is kept at the length in which the marginal page, the one that just fits in DRAM, is touched about
 //! once: longer, and all pages look alike. The pause keeps the tracker within its [`Duty`]. Clearing costs 0.1 to 0.5 µs a
 //! page of the whole process, and so does walking it to read; a mapping takes 4 µs to read and 2.5 µs to cut. What a round
-//! teaches is judged twice before it is believed: at what [`pace`] the program ran, and whether its [`habits`] are the same;
+//! teaches is judged twice before it is believed: at what [`super::pace`] the program ran, and whether its [`habits`] are the same;
 //! so are extents as [`wholes`].
 //!
 //! Clearing holds the address space lock of the process: a page fault of the program may wait for it, on kernels that
@@ -34,12 +34,12 @@ mod zoom;
 use self::answer::Tally;
 use self::habits::Habits;
 use self::layout::Layout;
-use self::pace::Pace;
 use self::sweep::{Price, Sweep};
 use self::urgency::Urgency;
 use self::zoom::ZoomSet;
 use super::duty::{Duty, Haste};
 use super::map::{HeatMap, PAGE_BYTES, PAGES};
+use super::pace::{Pace, Slowness};
 use super::rate::Window;
 use super::tracker::{Look, Polled, Tracker};
 use crate::sys::Errno;
@@ -64,8 +64,6 @@ const BRIEF: u64 = 5;
 const LONG: u64 = 3;
 /// The turn of the window that has found its length.
 const USUAL: u8 = 0;
-/// Rounds in a row at a slower pace after which that pace is the usual one.
-const ACCUSTOMED: u8 = 4;
 
 enum Phase {
     Idle { until: u64 },
@@ -118,8 +116,7 @@ pub struct Refs<K> {
     turn: u8,
     urgency: Urgency,
     habits: Habits,
-    /// Rounds in a row that were slower than usual, and by how much on average.
-    slow: (u8, i32),
+    slow: Slowness,
     wanted: Vec<u32>,
     /// The mappings of a round, and when each was read.
     seen: Vec<(Mapping, u64)>,
@@ -148,7 +145,7 @@ impl<K: Kernel> Refs<K> {
             turn: USUAL,
             urgency: Urgency::new(),
             habits: Habits::new(),
-            slow: (0, 0),
+            slow: Slowness::default(),
             wanted: Vec::new(),
             seen: Vec::new(),
         }
@@ -339,7 +336,7 @@ impl<K: Kernel> Refs<K> {
         if pace == Pace::Usual && self.turn == USUAL {
             self.adapt_window(&tally, look.dram_share, spread);
         }
-        self.get_used_to(pace, map);
+        self.slow.get_used_to(pace, map);
         self.urgency.spend(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
@@ -385,25 +382,6 @@ impl<K: Kernel> Refs<K> {
             };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })
-    }
-
-    /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.
-    fn get_used_to(&mut self, pace: Pace, map: &mut HeatMap) {
-        let by = match pace {
-            Pace::Usual => {
-                self.slow = (0, 0);
-                return;
-            }
-            Pace::Slow(by) => by,
-            Pace::Asleep => pace::SLOWEST,
-        };
-        let rounds = self.slow.0 + 1;
-        self.slow = (rounds, self.slow.1 + (by - self.slow.1) / i32::from(rounds));
-        if rounds >= ACCUSTOMED {
-            let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
-            pages.for_each(|p| p.heat.slow_down(self.slow.1));
-            self.slow = (0, 0);
-        }
     }
 
     /// Finds the window in which the wanted share of pages is touched, given that pages were watched for half of `spread` longer.

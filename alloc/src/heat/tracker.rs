@@ -5,6 +5,7 @@
 //! they are part of the heat map itself.
 
 use super::alloc_events::AllocEvents;
+use super::exact::{Exact, idle, rwp};
 use super::map::HeatMap;
 use super::perf::{self, Perf};
 use super::refs::{self, Refs};
@@ -43,7 +44,7 @@ pub struct Polled {
 
 /// A source of heat.
 pub trait Tracker {
-    /// `perf`, `refs`, `writes`, `refs+writes` or `alloc`.
+    /// The word of `TERRACE_TRACKER` that asks for it, or `refs+writes`.
     fn name(&self) -> &'static str;
     /// Does what is due. An error means that the mechanism is gone for good; a better-than-nothing tracker replaces it.
     fn poll(&mut self, map: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno>;
@@ -95,61 +96,86 @@ impl Tracker for Both {
     }
 }
 
-/// Tries the trackers, best first, and takes what works; each may take `share` of a core over time.
-pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
-    choose_among(
-        wanted,
-        || perf::probe().map(|sampler| Box::new(Perf::new(sampler, share)) as Box<dyn Tracker>),
-        || refs::probe().map(|kernel| Box::new(Refs::new(kernel, share)) as Box<dyn Tracker>),
-        |reads_seen| {
-            writes::probe().map(|kernel| Box::new(Writes::new(kernel, reads_seen, share)) as Box<dyn Tracker>)
-        },
-    )
+/// A trial of a tracker, beside a better one or alone.
+type Trial<'a> = dyn FnOnce(bool) -> Result<Box<dyn Tracker>, String> + 'a;
+
+/// A tracker that may be had.
+struct Rung<'a> {
+    name: &'static str,
+    choice: TrackerChoice,
+    /// A better one beside which it is worth having.
+    beside: Option<&'static str>,
+    /// Whether no real machine has run it yet: then nobody gets it unasked.
+    untried: bool,
+    /// Tries it out, or says in one clause why it does not work.
+    probe: Box<Trial<'a>>,
 }
 
-fn choose_among(
-    wanted: TrackerChoice,
-    perf: impl FnOnce() -> Result<Box<dyn Tracker>, String>,
-    refs: impl FnOnce() -> Result<Box<dyn Tracker>, String>,
-    writes: impl FnOnce(bool) -> Result<Box<dyn Tracker>, String>,
-) -> (Box<dyn Tracker>, Vec<Rejected>) {
+impl<'a> Rung<'a> {
+    fn new(
+        name: &'static str,
+        choice: TrackerChoice,
+        probe: impl FnOnce(bool) -> Result<Box<dyn Tracker>, String> + 'a,
+    ) -> Self {
+        Rung { name, choice, beside: None, untried: false, probe: Box::new(probe) }
+    }
+
+    fn untried(self) -> Self {
+        Rung { untried: true, ..self }
+    }
+
+    fn beside(self, name: &'static str) -> Self {
+        Rung { beside: Some(name), ..self }
+    }
+}
+
+fn boxed(tracker: impl Tracker + 'static) -> Box<dyn Tracker> {
+    Box::new(tracker)
+}
+
+/// Tries the trackers, best first, and takes what works; each may take `share` of a core over time.
+pub fn choose(wanted: TrackerChoice, share: f64) -> (Box<dyn Tracker>, Vec<Rejected>) {
+    use TrackerChoice::{Idle, Perf as OfPerf, Refs as OfRefs, Rwp, Writes as OfWrites};
+    let ladder = vec![
+        Rung::new("rwp", Rwp, |_| rwp::probe().map(|kernel| boxed(Exact::new(kernel, share)))).untried(),
+        Rung::new("perf", OfPerf, |_| perf::probe().map(|cpu| boxed(Perf::new(cpu, share)))).untried(),
+        Rung::new("idle", Idle, |_| idle::probe().map(|kernel| boxed(Exact::new(kernel, share)))).untried(),
+        Rung::new("refs", OfRefs, |_| refs::probe().map(|kernel| boxed(Refs::new(kernel, share)))),
+        Rung::new("writes", OfWrites, |reads_seen| {
+            writes::probe().map(|kernel| boxed(Writes::new(kernel, reads_seen, share)))
+        })
+        .beside("refs"),
+    ];
+    choose_among(wanted, ladder)
+}
+
+fn choose_among(wanted: TrackerChoice, ladder: Vec<Rung<'_>>) -> (Box<dyn Tracker>, Vec<Rejected>) {
     let mut rejected = Vec::new();
-    let mut refuse = |name, why: String| rejected.push(Rejected { name, why });
-    let asked = || "another one was asked for".to_string();
-    let perf = match wanted {
-        TrackerChoice::Perf => perf().map_err(|why| refuse("perf", why)).ok(),
-        TrackerChoice::Auto => {
-            refuse("perf", "it has not been run on real hardware yet, so it must be asked for".into());
-            None
+    let mut chosen: Option<Box<dyn Tracker>> = None;
+    for rung in ladder {
+        let found = match &chosen {
+            _ if wanted != TrackerChoice::Auto && wanted != rung.choice => {
+                Err("another one was asked for".to_string())
+            }
+            _ if rung.untried && wanted == TrackerChoice::Auto => {
+                Err("no real machine has run it yet, so it must be asked for".to_string())
+            }
+            Some(better) if rung.beside != Some(better.name()) => {
+                Err(format!("{} works, and is preferred", better.name()))
+            }
+            _ => (rung.probe)(chosen.is_some()),
+        };
+        match found {
+            Ok(tracker) => {
+                chosen = Some(match chosen {
+                    Some(refs) => Box::new(Both { refs, writes: tracker, next: (0, 0) }),
+                    None => tracker,
+                });
+            }
+            Err(why) => rejected.push(Rejected { name: rung.name, why }),
         }
-        _ => {
-            refuse("perf", asked());
-            None
-        }
-    };
-    let refs = match wanted {
-        TrackerChoice::Auto | TrackerChoice::Refs => refs().map_err(|why| refuse("refs", why)).ok(),
-        _ => {
-            refuse("refs", asked());
-            None
-        }
-    };
-    let writes = match wanted {
-        TrackerChoice::Auto | TrackerChoice::Writes => {
-            writes(refs.is_some()).map_err(|why| refuse("writes", why)).ok()
-        }
-        _ => {
-            refuse("writes", asked());
-            None
-        }
-    };
-    let chosen: Box<dyn Tracker> = match (perf, refs, writes) {
-        (Some(perf), ..) => perf,
-        (None, Some(refs), Some(writes)) => Box::new(Both { refs, writes, next: (0, 0) }),
-        (None, Some(one), None) | (None, None, Some(one)) => one,
-        (None, None, None) => Box::new(AllocEvents),
-    };
-    (chosen, rejected)
+    }
+    (chosen.unwrap_or_else(|| Box::new(AllocEvents)), rejected)
 }
 
 #[cfg(test)]
@@ -167,45 +193,78 @@ mod tests {
         }
     }
 
-    /// What is chosen, and what else than `perf` is not taken.
-    fn pick(wanted: TrackerChoice, refs: bool, writes: bool) -> (&'static str, Vec<&'static str>) {
-        let (name, mut refused) = pick_of(wanted, true, refs, writes);
-        assert_eq!(refused.remove(0), "perf", "it must be asked for");
-        (name, refused)
-    }
-
-    fn pick_of(
-        wanted: TrackerChoice,
-        perf: bool,
-        refs: bool,
-        writes: bool,
-    ) -> (&'static str, Vec<&'static str>) {
-        let give = |ok: bool, name, period| -> Result<Box<dyn Tracker>, String> {
-            if ok { Ok(Box::new(Named(name, period))) } else { Err("EPERM".into()) }
+    /// Chooses where only the trackers in `there` work. The first two of the ladder are untried.
+    fn pick(wanted: TrackerChoice, there: &[&str]) -> (&'static str, Vec<Rejected>) {
+        use TrackerChoice::{Idle, Perf, Refs, Rwp, Writes};
+        let rung = |name, choice| {
+            Rung::new(name, choice, move |beside| match there.contains(&name) {
+                true => Ok(boxed(Named(name, if beside { 11 } else { 7 }))),
+                false => Err("EPERM".into()),
+            })
         };
-        let (t, r) = choose_among(
-            wanted,
-            || give(perf, "perf", 5),
-            || give(refs, "refs", 7),
-            |_| give(writes, "writes", 11),
-        );
-        assert!(r.iter().all(|r| !r.why.is_empty()));
-        (t.name(), r.iter().map(|r| r.name).collect())
+        let ladder = vec![
+            rung("rwp", Rwp).untried(),
+            rung("perf", Perf).untried(),
+            rung("idle", Idle),
+            rung("refs", Refs),
+            rung("writes", Writes).beside("refs"),
+        ];
+        let (tracker, rejected) = choose_among(wanted, ladder);
+        (tracker.name(), rejected)
     }
 
     #[test]
     fn the_best_that_works_is_taken_and_every_refusal_has_a_reason() {
-        use TrackerChoice::{Alloc, Auto, Perf, Refs, Writes};
-        assert_eq!(pick(Auto, true, true), ("refs+writes", vec![]));
-        assert_eq!(pick(Auto, true, false), ("refs", vec!["writes"]));
-        assert_eq!(pick(Auto, false, true), ("writes", vec!["refs"]));
-        assert_eq!(pick(Auto, false, false), ("alloc", vec!["refs", "writes"]));
-        assert_eq!(pick(Refs, true, true), ("refs", vec!["writes"]));
-        assert_eq!(pick(Writes, true, true), ("writes", vec!["refs"]));
-        assert_eq!(pick(Alloc, true, true), ("alloc", vec!["refs", "writes"]));
-        assert_eq!(pick(Refs, false, true), ("alloc", vec!["refs", "writes"]));
-        assert_eq!(pick_of(Perf, true, true, true), ("perf", vec!["refs", "writes"]));
-        assert_eq!(pick_of(Perf, false, true, true), ("alloc", vec!["perf", "refs", "writes"]));
+        use TrackerChoice::{Alloc, Auto, Idle, Perf, Refs, Rwp, Writes};
+        let all = ["rwp", "perf", "idle", "refs", "writes"];
+        for (wanted, there, taken) in [
+            (Auto, &all[..], "idle"),
+            (Auto, &all[3..], "refs+writes"),
+            (Auto, &["refs"], "refs"),
+            (Auto, &["writes"], "writes"),
+            (Auto, &["rwp", "perf", "writes"], "writes"),
+            (Auto, &[], "alloc"),
+            (Rwp, &all, "rwp"),
+            (Perf, &all, "perf"),
+            (Idle, &all, "idle"),
+            (Refs, &all, "refs"),
+            (Writes, &all, "writes"),
+            (Alloc, &all, "alloc"),
+            (Rwp, &all[1..], "alloc"),
+            (Refs, &["writes"], "alloc"),
+        ] {
+            let (name, rejected) = pick(wanted, there);
+            assert_eq!(name, taken, "{wanted:?} of {there:?}");
+            let missing: Vec<_> = all.into_iter().filter(|n| !taken.split('+').any(|t| t == *n)).collect();
+            let names: Vec<_> = rejected.iter().map(|r| r.name).collect();
+            assert_eq!(names, missing, "{wanted:?} of {there:?}");
+        }
+    }
+
+    #[test]
+    fn a_tracker_is_not_taken_for_a_reason_that_fits() {
+        let why = |wanted, there: &[&str]| -> Vec<String> {
+            pick(wanted, there).1.into_iter().map(|r| format!("{}: {}", r.name, r.why)).collect()
+        };
+        let (asked, untried) =
+            ("another one was asked for", "no real machine has run it yet, so it must be asked for");
+        assert_eq!(
+            why(TrackerChoice::Auto, &["rwp", "refs"]),
+            [
+                format!("rwp: {untried}"),
+                format!("perf: {untried}"),
+                "idle: EPERM".to_string(),
+                "writes: EPERM".to_string()
+            ]
+        );
+        assert_eq!(
+            why(TrackerChoice::Auto, &["idle", "refs"])[2..],
+            ["refs: idle works, and is preferred", "writes: idle works, and is preferred"]
+        );
+        assert_eq!(
+            why(TrackerChoice::Writes, &["writes"]),
+            ["rwp", "perf", "idle", "refs"].map(|name| format!("{name}: {asked}"))
+        );
     }
 
     #[test]

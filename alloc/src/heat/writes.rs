@@ -25,7 +25,7 @@ const PAUSE: std::ops::RangeInclusive<u64> = 500_000_000..=10_000_000_000;
 pub trait Kernel {
     /// Now, and the processor time this thread has used, both in ns.
     fn clock(&self) -> (u64, u64);
-    /// Starts watching a range for good.
+    /// Starts watching a range for good, or again where it was mapped anew.
     fn watch(&mut self, base: usize, bytes: usize) -> Result<(), Errno>;
     /// Reports and protects again what was written in `[start, end)`.
     fn written(&mut self, start: usize, end: usize, each: &mut dyn FnMut(PageRun)) -> Result<(), Errno>;
@@ -33,7 +33,7 @@ pub trait Kernel {
 
 /// The running kernel.
 pub struct Linux {
-    watches: Vec<WriteWatch>,
+    watches: Vec<(usize, WriteWatch)>,
     runs: Vec<PageRun>,
 }
 
@@ -43,7 +43,13 @@ impl Kernel for Linux {
     }
 
     fn watch(&mut self, base: usize, bytes: usize) -> Result<(), Errno> {
-        self.watches.push(uffd::watch_writes(base, bytes)?);
+        if let Some((_, watch)) = self.watches.iter().find(|(at, _)| *at == base)
+            && watch.renew(base, bytes).is_ok()
+        {
+            return Ok(());
+        }
+        self.watches.retain(|(at, _)| *at != base);
+        self.watches.push((base, uffd::watch_writes(base, bytes)?));
         Ok(())
     }
 
@@ -140,12 +146,21 @@ impl<K: Kernel> Writes<K> {
                 continue;
             }
             let mut written = vec![[0u64; PAGES / 64]; run.len()];
-            self.kernel.written(start, start + run.len() * PAGES * PAGE_BYTES, &mut |r| {
+            let mut note = |r: PageRun| {
                 for page in (r.start as usize - start) / PAGE_BYTES..(r.end as usize - start) / PAGE_BYTES {
                     written[page / PAGES][page % PAGES / 64] |= 1 << (page % 64);
                     pages += 1;
                 }
-            })?;
+            };
+            let end = start + run.len() * PAGES * PAGE_BYTES;
+            match self.kernel.written(start, end, &mut note) {
+                // The heap maps extents anew, and moves those of large blocks.
+                Err(Errno(libc::EPERM)) => {
+                    self.kernel.watch(arena.base, arena.bytes)?;
+                    self.kernel.written(start, end, &mut note)?;
+                }
+                done => done?,
+            }
             if first {
                 continue; // everything counts as written since its birth
             }
@@ -199,6 +214,10 @@ mod tests {
     #[derive(Default)]
     struct Fake {
         written: Vec<usize>,
+        /// Mapped anew, and not watched since.
+        anew: bool,
+        /// It can never be watched again.
+        lost: bool,
     }
 
     impl Kernel for Fake {
@@ -206,9 +225,13 @@ mod tests {
             (0, 0)
         }
         fn watch(&mut self, _: usize, _: usize) -> Result<(), Errno> {
+            self.anew = self.lost;
             Ok(())
         }
         fn written(&mut self, s: usize, e: usize, each: &mut dyn FnMut(PageRun)) -> Result<(), Errno> {
+            if self.anew {
+                return Err(Errno(libc::EPERM));
+            }
             for &a in self.written.iter().filter(|a| (s..e).contains(a)) {
                 each(PageRun { start: a as u64, end: a as u64 + 4096, categories: 2 });
             }
@@ -218,7 +241,7 @@ mod tests {
 
     fn polled(reads_seen: bool) -> HeatMap {
         let mut map = played::map_of(8..10);
-        let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096] };
+        let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096], ..Fake::default() };
         let mut tracker = Writes::new(fake, reads_seen, 0.03);
         let arenas = [ArenaView {
             base: 8 << 21,
@@ -250,6 +273,30 @@ mod tests {
         let map = polled(true);
         assert_eq!(map.extents()[0].pages[6].heat.seen(), 0);
         assert_eq!(map.extents()[0].pages[5].heat.seen(), 4);
+    }
+
+    #[test]
+    fn extents_that_were_mapped_anew_are_watched_again_and_only_a_second_refusal_is_the_end() {
+        let mut map = played::map_of(8..10);
+        let mut tracker = Writes::new(Fake { written: vec![8 << 21], ..Fake::default() }, false, 0.03);
+        let arenas = [ArenaView {
+            base: 8 << 21,
+            bytes: 4 << 21,
+            used: 2 << 21,
+            pool: Pool::Default,
+            bound: true,
+            policy: None,
+        }];
+        let mut now = 1;
+        let mut poll = |tracker: &mut Writes<Fake>| {
+            let look = Look { now, arenas: &arenas, dram_share: 0.5, cut: 0, unsettled: true };
+            tracker.poll(&mut map, &look).map(|polled| now = polled.wake)
+        };
+        assert_eq!(poll(&mut tracker), Ok(()));
+        tracker.kernel.anew = true;
+        assert_eq!(poll(&mut tracker), Ok(()));
+        (tracker.kernel.anew, tracker.kernel.lost) = (true, true);
+        assert_eq!(poll(&mut tracker), Err(Errno(libc::EPERM)));
     }
 
     #[test]

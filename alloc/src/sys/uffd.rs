@@ -3,11 +3,18 @@
 //!
 //! Zone: control. Every file is opened for one use and closed: a program that closes all descriptors when it turns
 //! itself into a daemon must not make us write into a file it opens later. Only a userfaultfd must stay open (closing
-//! it ends the registration); it is moved out of the way of the program's own numbers and never used again.
+//! it ends the registration); it is moved out of the way of the program's own numbers, and is never used again or, like
+//! whatever else stays open for a while, looked at again before it is used ([`Kept`]).
+
+mod kept;
+pub mod rwp;
+pub mod words;
+
+use self::kept::Kept;
+pub use self::kept::Smaps;
 
 use super::{Call, Errno, may_fail, syscall};
 use core::ffi::CStr;
-use core::mem::ManuallyDrop;
 
 const USER_MODE_ONLY: usize = 1;
 const API: u64 = 0xAA;
@@ -23,6 +30,7 @@ const SCAN_WP_MATCHING: u64 = 1 << 0;
 const SCAN_CHECK_WPASYNC: u64 = 1 << 1;
 const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
 
 /// Bit of a pagemap word: the page is mapped by this process only (not shared after fork).
 pub const PAGEMAP_EXCLUSIVE: u64 = 1 << 56;
@@ -112,27 +120,45 @@ struct ScanArg {
 
 /// A registration that lasts until it is dropped (or the program closes the descriptor, which is harmless).
 pub struct WriteWatch {
-    _fd: Fd,
+    fd: Kept,
+}
+
+impl WriteWatch {
+    /// Watches what of `[addr, addr + len)` is not watched any more, because it was mapped anew or moved. `EBADF`: the program closed the descriptor,
+    /// and nothing is.
+    pub fn renew(&self, addr: usize, len: usize) -> Result<(), Errno> {
+        register(self.fd.get()?, addr, len, REGISTER_MODE_WP)
+    }
 }
 
 /// Puts `[addr, addr + len)` under asynchronous write protection: a write to a protected page is noted by the kernel
 /// and goes on without a signal or a wait, in user and in kernel mode alike. Needs no privilege (Linux 6.7).
 pub fn watch_writes(addr: usize, len: usize) -> Result<WriteWatch, Errno> {
+    let fd = userfault(FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC)?;
+    register(&fd, addr, len, REGISTER_MODE_WP)?;
+    Ok(WriteWatch { fd: Kept::new(fd)? })
+}
+
+/// A userfaultfd with these features, out of the way of the program's own numbers; `EINVAL`: the kernel lacks one.
+fn userfault(features: u64) -> Result<Fd, Errno> {
     may_fail(Call::Userfault)?;
     let flags = USER_MODE_ONLY | (libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
     // SAFETY: creates a descriptor, touches no memory.
     let fd = Errno::check(unsafe { syscall(libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0]) }).map(Fd)?;
-    let mut api =
-        ApiArg { api: API, features: FEATURE_WP | FEATURE_WP_UNPOPULATED | FEATURE_WP_ASYNC, ioctls: 0 };
+    let mut api = ApiArg { api: API, features, ioctls: 0 };
     fd.ioctl(UFFDIO_API, &mut api)?;
-    let mut arg = RegisterArg { start: addr as u64, len: len as u64, mode: REGISTER_MODE_WP, ioctls: 0 };
-    fd.ioctl(UFFDIO_REGISTER, &mut arg)?;
+    if api.features & features != features {
+        return Err(Errno(libc::EINVAL)); // not refused, but not granted either
+    }
     let args = [fd.0, libc::F_DUPFD_CLOEXEC as usize, KEEP_ABOVE, 0, 0, 0];
     // SAFETY: duplicates our own descriptor.
-    match Errno::check(unsafe { syscall(libc::SYS_fcntl, args) }) {
-        Ok(high) => Ok(WriteWatch { _fd: Fd(high) }),
-        Err(_) => Ok(WriteWatch { _fd: fd }), // RLIMIT_NOFILE is low: keep the small number
-    }
+    let high = Errno::check(unsafe { syscall(libc::SYS_fcntl, args) });
+    Ok(high.map_or(fd, Fd)) // RLIMIT_NOFILE is low: keep the small number
+}
+
+fn register(fd: &Fd, addr: usize, len: usize, mode: u64) -> Result<(), Errno> {
+    let mut arg = RegisterArg { start: addr as u64, len: len as u64, mode, ioctls: 0 };
+    fd.ioctl(UFFDIO_REGISTER, &mut arg).map(drop)
 }
 
 /// Reports the present pages of `[start, end)` that were written since the last call, and protects them again.
@@ -145,12 +171,37 @@ pub fn written(
     runs: &mut [PageRun],
     each: &mut dyn FnMut(PageRun),
 ) -> Result<(), Errno> {
+    let what = Wanted {
+        flags: SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+        // "Present" keeps the kernel from planting markers in address space that was never touched.
+        all: PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
+        any: 0,
+        told: PAGE_IS_WRITTEN,
+    };
+    scan(start, end, &what, runs, each)
+}
+
+/// What a scan is to report: pages that have all of these categories and one of those, and which categories it tells of each.
+struct Wanted {
+    flags: u64,
+    all: u64,
+    any: u64,
+    told: u64,
+}
+
+fn scan(
+    start: usize,
+    end: usize,
+    what: &Wanted,
+    runs: &mut [PageRun],
+    each: &mut dyn FnMut(PageRun),
+) -> Result<(), Errno> {
     let fd = Fd::open(c"/proc/self/pagemap", libc::O_RDONLY)?;
     let mut from = start as u64;
     while from < end as u64 {
         let mut arg = ScanArg {
             size: size_of::<ScanArg>() as u64,
-            flags: SCAN_WP_MATCHING | SCAN_CHECK_WPASYNC,
+            flags: what.flags,
             start: from,
             end: end as u64,
             walk_end: 0,
@@ -158,13 +209,12 @@ pub fn written(
             vec_len: runs.len() as u64,
             max_pages: 0,
             category_inverted: 0,
-            // "Present" keeps the kernel from planting markers in address space that was never touched.
-            category_mask: PAGE_IS_WRITTEN | PAGE_IS_PRESENT,
-            category_anyof_mask: 0,
-            return_mask: PAGE_IS_WRITTEN,
+            category_mask: what.all,
+            category_anyof_mask: what.any,
+            return_mask: what.told,
         };
         let n = fd.ioctl(PAGEMAP_SCAN, &mut arg)?;
-        runs[..n].iter().for_each(|&run| each(run));
+        runs[..n.min(runs.len())].iter().for_each(|&run| each(run));
         if arg.walk_end <= from {
             break;
         }
@@ -186,50 +236,6 @@ pub fn clear_refs_of(from: usize, len: usize) -> Result<(), Errno> {
     // SAFETY: neither contents nor mappings change.
     Errno::check(unsafe { syscall(libc::SYS_madvise, [from, len, libc::MADV_COLD as usize, 0, 0, 0]) })
         .map(drop)
-}
-
-/// `/proc/self/smaps`, open: the kernel looks at the page tables of each mapping when it is read, not before.
-///
-/// It stays open for a while, and a program may close descriptors that it did not open (closefrom(3)) and get the number for a file of its
-/// own. So it is looked at again before it is read or closed.
-pub struct Smaps {
-    fd: ManuallyDrop<Fd>,
-    file: (u64, u64),
-}
-
-impl Smaps {
-    /// Opens it, to read from the first mapping on.
-    pub fn open() -> Result<Smaps, Errno> {
-        let fd = Fd::open(c"/proc/self/smaps", libc::O_RDONLY)?;
-        let file = fd.file()?;
-        Ok(Smaps { fd: ManuallyDrop::new(fd), file })
-    }
-
-    /// Whether the descriptor is still that of this file.
-    pub fn is_open(&self) -> bool {
-        self.fd.file() == Ok(self.file)
-    }
-
-    /// Reads on; the kernel gives some 4 KiB a call, about five mappings. 0 bytes = the end.
-    pub fn read(&mut self, buf: &mut [u8]) -> Result<usize, Errno> {
-        loop {
-            let args = [self.fd.0, buf.as_mut_ptr().addr(), buf.len(), 0, 0, 0];
-            // SAFETY: `buf` is writable for its length.
-            match Errno::check(unsafe { syscall(libc::SYS_read, args) }) {
-                Err(Errno(libc::EINTR)) => {}
-                done => return done,
-            }
-        }
-    }
-}
-
-impl Drop for Smaps {
-    fn drop(&mut self) {
-        if self.is_open() {
-            // SAFETY: this is its last use.
-            unsafe { ManuallyDrop::drop(&mut self.fd) };
-        }
-    }
 }
 
 /// Reads the pagemap words of `words.len()` pages of 4 KiB from `addr`; the words tell presence and exclusivity
@@ -312,20 +318,24 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_that_the_program_took_is_neither_read_nor_closed() {
-        let smaps = Smaps::open().unwrap();
-        assert!(smaps.is_open());
-        let number = smaps.fd.0 as i32;
-        let own = std::fs::File::open("/proc/self/status").unwrap();
-        // SAFETY: the number is the test's to give to another file.
-        assert_eq!(unsafe { libc::dup2(std::os::fd::AsRawFd::as_raw_fd(&own), number) }, number);
-        assert!(!smaps.is_open());
-        drop(smaps);
-        // SAFETY: asks about a descriptor, and closes what was duplicated above.
-        unsafe {
-            assert!(libc::fcntl(number, libc::F_GETFD) >= 0, "it is the program's now");
-            libc::close(number);
-        }
+    fn what_was_mapped_anew_is_refused_until_it_is_watched_again() {
+        let page = mm::page_bytes();
+        let base = fresh(8);
+        let watch = match watch_writes(base, 8 * page) {
+            Ok(w) => w,
+            Err(e) => {
+                eprintln!("skipped: this kernel offers no asynchronous write protection ({e})");
+                return;
+            }
+        };
+        let mut runs = [PageRun::default(); 16];
+        let mut scan = || written(base, base + 8 * page, &mut runs, &mut |_| ());
+        assert_eq!(scan(), Ok(()));
+        // SAFETY: the mapping is the test's own.
+        unsafe { mm::map_over(base + 2 * page, 2 * page, mm::Access::ReadWrite).unwrap() };
+        assert_eq!(scan(), Err(Errno(libc::EPERM)));
+        assert_eq!(watch.renew(base, 8 * page), Ok(()));
+        assert_eq!(scan(), Ok(()));
     }
 
     #[test]

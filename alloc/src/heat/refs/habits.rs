@@ -5,7 +5,7 @@
 //! [`super::wholes`] is fast, and does not.
 
 use super::answer::{Forecast, Tally};
-use super::pace::Pace;
+use crate::heat::pace::Pace;
 
 /// So many contradictions in excess of the usual are a change of habits.
 const ENOUGH: f64 = 80.0;

@@ -1,67 +1,21 @@
-//! How slowly the program ran during a window, against its usual pace.
+//! At what pace the program ran during a round, by what its mappings say.
 //!
-//! Zone: control. A program that waited for input, or for a processor, touched less in the window than its pages' rates
-//! foretell. Taken at its word, such a window makes hot pages look cold and the program look changed. So the windows of a
-//! round are shortened by the one factor that makes the expected number of touched pages, over the whole heap, equal to the
-//! number found. When the program has changed, pages that used to be cold are touched, which no slowness explains: that
-//! is still noticed. Nothing is done about a program that runs faster; its rates rise.
+//! Zone: control. [`crate::heat::pace`] says what it is good for.
 
 use super::smaps::Mapping;
 use crate::heat::map::{HeatMap, PAGE_BYTES, PAGES, Place};
-use crate::heat::rate::{Estimate, OCTAVE, Window};
+use crate::heat::pace::{Pace, Witnesses};
+use crate::heat::rate::Window;
 
 /// Pages looked at in mappings of more than one page, at most.
 const SAMPLE: usize = 4096;
-/// Pages of known rate that it takes to tell the pace.
-const ENOUGH: usize = 200;
-/// An estimate at least this good counts as known, in code units.
-const KNOWN: i32 = 3 * OCTAVE / 2;
-/// A pace that differs by less is the usual one: rates stay tied to the clock.
-const USUAL: i32 = 3 * OCTAVE / 4;
-/// Fewer touches than this foretold in a round, and nothing is a sign of slowness.
-const FEW: f64 = 20.0;
-/// Slowest pace that is made out.
-pub(super) const SLOWEST: i32 = -6 * OCTAVE;
-/// A pace is made out to half an octave or so; a round that was slower than this would set its pages apart from all others.
-const USEFUL: i32 = -5 * OCTAVE / 4;
-
-/// The pace of one round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// The usual one, or nobody knows.
-    Usual,
-    /// Slower by so many code units, a negative number.
-    Slow(i32),
-    /// The program hardly ran: the round tells nothing.
-    Asleep,
-}
-
-impl Pace {
-    /// Whether answers of such a round are worth having.
-    pub(super) fn is_useful(self) -> bool {
-        match self {
-            Pace::Usual => true,
-            Pace::Slow(by) => by >= USEFUL,
-            Pace::Asleep => false,
-        }
-    }
-
-    /// The window that a window of this length amounts to.
-    pub(super) fn apply(self, window: Window) -> Window {
-        match self {
-            Pace::Slow(by) => window.stretched(by),
-            Pace::Usual | Pace::Asleep => window,
-        }
-    }
-}
 
 /// Finds the pace of a round: `seen` are its mappings by ascending address, each with the time when it was read.
 pub(super) fn of(map: &HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Pace {
     let coarse: usize =
         seen.iter().map(|(m, _)| (m.end - m.start) / PAGE_BYTES).filter(|&pages| pages > 1).sum();
     let stride = coarse.div_ceil(SAMPLE).max(1);
-    let mut known: Vec<(Estimate, Window)> = Vec::new();
-    let (mut looked, mut touched) = (0, 0.0);
+    let mut witnesses = Witnesses::default();
     let (extents, mut cursor) = (map.extents(), 0);
     for (m, now) in seen {
         while cursor < extents.len() && extents[cursor].view.base + PAGES * PAGE_BYTES <= m.start {
@@ -78,43 +32,20 @@ pub(super) fn of(map: &HeatMap, seen: &[(Mapping, u64)], cleared: u64) -> Pace {
             let to = ((m.end - extent.view.base) / PAGE_BYTES).min(PAGES);
             for i in (from..to).step_by(step) {
                 let page = &extent.pages[i];
-                if !extent.is_live(i) || matches!(page.place, Place::Absent) {
-                    continue;
-                }
-                looked += 1;
-                if !page.heat.is_blank() && page.heat.deviation() <= KNOWN {
-                    known.push((page.heat, window));
-                    touched += share;
+                if extent.is_live(i) && !matches!(page.place, Place::Absent) {
+                    witnesses.hear(&page.heat, window, share);
                 }
             }
         }
     }
-    if known.len() < ENOUGH || known.len() * 4 < looked {
-        return Pace::Usual;
-    }
-    let expected =
-        |by: i32| known.iter().map(|(e, w)| f64::from(w.stretched(by).probability(e))).sum::<f64>();
-    if expected(0) < FEW {
-        return Pace::Usual;
-    }
-    if touched <= expected(SLOWEST) {
-        return Pace::Asleep;
-    }
-    if touched >= expected(-USUAL) {
-        return Pace::Usual;
-    }
-    let (mut low, mut high) = (SLOWEST, -USUAL);
-    while high - low > OCTAVE / 8 {
-        let middle = low.midpoint(high);
-        if expected(middle) < touched { low = middle } else { high = middle }
-    }
-    Pace::Slow(low.midpoint(high))
+    witnesses.pace()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::heat::played;
+    use crate::heat::rate::OCTAVE;
 
     const W: u64 = 50_000_000;
 
