@@ -131,6 +131,8 @@ pub struct Extent {
     pub answered: u64,
     /// What it usually does as a whole.
     pub usual: Usual,
+    /// How many times further than others the number of its touched pages lately was from what the estimates of them foretold.
+    pub unlike: f32,
     /// Uses by allocation.
     births: Births,
     /// The pages.
@@ -153,6 +155,7 @@ impl Extent {
             present: 0,
             answered: 0,
             usual: Usual::default(),
+            unlike: 0.0,
             births: Births::default(),
             pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })

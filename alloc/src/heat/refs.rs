@@ -340,9 +340,12 @@ impl<K: Kernel> Refs<K> {
         self.urgency.spend(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
-            // What is usual, and how much may be off, is known of the usual window.
+            // What is usual, and how much may be off, is known of the usual window alone.
             tally.slices.clear();
             (tally.contradictions, tally.expected) = (0, 0.0);
+        }
+        if self.turn == USUAL && pace == Pace::Usual {
+            answer::note_unlike(map, &tally.wholes);
         }
         let changed = self.habits.have_changed(&tally, pace, now);
         if changed {

@@ -154,9 +154,11 @@ impl Slab {
         self.cursor.set(&raw const *self.local(word));
         self.cursor_base.set(self.start + word * 64 * self.block_bytes as usize);
         self.cursor_word.set(word as u16);
-        self.used_words.set(self.used_words.get().max(word as u16 + 1));
+        let used = self.used_words.get();
+        self.used_words.set(used.max(word as u16 + 1));
         self.ahead.set(0);
-        if arena::pressure::tight() {
+        // Memory that is used for the first time says nothing about how often it will be.
+        if word < usize::from(used) && arena::pressure::tight() {
             self.note_births(word);
         }
     }

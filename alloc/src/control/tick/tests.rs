@@ -356,6 +356,27 @@ fn hot_pages_among_cold_ones_are_found_and_so_are_those_that_take_their_place() 
     assert!(run.fraction_of_oracle() > 0.85, "{} after a shift", run.fraction_of_oracle());
 }
 
+/// Each second a block that was hot and one that was cold change places.
+#[test]
+fn a_hot_set_that_drifts_is_followed() {
+    let (n, size) = (128 * PAGES, 64);
+    let (order, hot) = (shuffled(n / size, 1), n / size / 10);
+    for slow in [false, true] {
+        let mut run = eighth(hot_tenth(n, size, 1, 5e6), slow);
+        run.seconds(20);
+        let mut sum = 0.0;
+        for second in 0..60 {
+            let (leaves, comes) = (order[second % hot] * size, order[hot + second] * size);
+            let mut world = run.world.0.borrow_mut();
+            (0..size).for_each(|i| world.rate.swap(leaves + i, comes + i));
+            drop(world);
+            run.seconds(1);
+            sum += if second < 30 { 0.0 } else { run.fraction_of_oracle() / 30.0 };
+        }
+        assert!(sum > 0.9, "{sum} of the oracle on average, slow: {slow}");
+    }
+}
+
 /// In the window in which the page that just fits is touched once, half of all pages are: those that have become hot hardly stand out.
 #[test]
 fn where_half_of_the_heap_fits_a_hot_set_that_shifts_is_noticed_too() {

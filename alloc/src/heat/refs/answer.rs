@@ -26,8 +26,9 @@ pub(super) struct Tally {
     /// Single pages that did what their estimate held to be unlikely, and how many were to be expected.
     pub(super) contradictions: u32,
     pub(super) expected: f64,
-    /// What was foretold of the slices that were mappings of their own.
+    /// What was foretold of the slices that were mappings of their own, and of extents that were one mapping, with their place in the map.
     pub(super) slices: Vec<Forecast>,
+    pub(super) wholes: Vec<(usize, Forecast)>,
     /// Mappings seen.
     pub(super) mappings: u32,
     /// Mappings of less than an extent.
@@ -74,6 +75,9 @@ impl Tally {
             Odds::new(&extents[self.cursor..], m, window, share)
         };
         self.slices.extend(odds.forecast.filter(|_| is_slice));
+        if m.start == extents[self.cursor].view.base && m.end - m.start == PAGES * PAGE_BYTES {
+            self.wholes.extend(odds.forecast.map(|forecast| (self.cursor, forecast)));
+        }
         for extent in &mut extents[self.cursor..] {
             if extent.view.base >= m.end {
                 break;
@@ -125,6 +129,21 @@ impl Tally {
                 }
             }
         }
+    }
+}
+
+/// Notes how far extents that were one mapping are from what was foretold of each, as a multiple of how far they are on average: where a part of one
+/// has changed, its pages touched are too many, or too few, long before anybody looks closer.
+pub(super) fn note_unlike(map: &mut HeatMap, wholes: &[(usize, Forecast)]) {
+    let off = |f: &Forecast, pace: f32| (f.found - (pace * f.mean).min(f.pages)) / f.variance.max(1.0).sqrt();
+    let (found, mean) =
+        wholes.iter().fold((0.0, 0.0), |(found, mean), (_, f)| (found + f.found, mean + f.mean));
+    // A program that runs faster, or slower, has not changed.
+    let pace = (found / f32::max(mean, 1.0)).clamp(0.5, 2.0);
+    let all: f32 = wholes.iter().map(|(_, f)| off(f, pace).abs()).sum();
+    let usual = (all / wholes.len().max(1) as f32).max(1.0);
+    for (i, f) in wholes {
+        map.extents_mut()[*i].unlike = off(f, pace).abs() / usual;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Whether pages still do what they used to do.
 //!
-//! Zone: control. Signs are slices that are not what was foretold of them, and single pages that contradict what is known of them, in excess of the usual
-//! (estimates are noisy), added up over rounds. It is slow, because few pages answer, and sees what happens inside extents;
-//! [`super::wholes`] is fast, and does not.
+//! Zone: control. Signs are slices, and extents that are one mapping, of which other numbers of pages are touched than was foretold, and single pages that contradict what is
+//! known of them, in excess of the usual (estimates are noisy), added up over rounds. That takes some knowledge of the pages; [`super::wholes`] compares
+//! extents with their own past, and does not.
 
 use super::answer::{Forecast, Tally};
 use crate::heat::pace::Pace;
@@ -19,7 +19,7 @@ const MOST: f64 = ENOUGH * 0.6;
 const MOST_UNSURE: f64 = ENOUGH * 0.2;
 /// What is left of an excess after a round.
 const FADING: f64 = 0.97;
-/// So many times further from what was foretold than usual, slices have changed; and so many pages off by chance make a judgement.
+/// So many times further from what was foretold than usual, mappings have changed; and so many pages off by chance make a judgement.
 const DIFFERENT: f32 = 1.4;
 const FORETOLD: f32 = 100.0;
 /// The square of a normal distribution's mean distance from its middle, of its variance: 2/π.
@@ -33,10 +33,9 @@ pub(super) struct Habits {
     usual: f64,
     /// Contradictions beyond that.
     excess: f64,
-    /// How far slices are from what was foretold of them when nothing changes, as a multiple of what chance does; once known.
-    slices: Option<f32>,
-    /// Whether they were further off than that when last looked at: once may be a moment's stall.
-    differed: bool,
+    /// Of slices, and of extents that are one mapping.
+    slices: Departures,
+    wholes: Departures,
     /// When the last change was found.
     changed: u64,
 }
@@ -44,7 +43,13 @@ pub(super) struct Habits {
 impl Habits {
     /// Those of a program nobody knows yet.
     pub(super) fn new() -> Habits {
-        Habits { usual: 2.0, excess: 0.0, slices: None, differed: false, changed: 0 }
+        Habits {
+            usual: 2.0,
+            excess: 0.0,
+            slices: Departures::default(),
+            wholes: Departures::default(),
+            changed: 0,
+        }
     }
 
     /// Judges a round that ended at `now`: whether habits have changed.
@@ -56,43 +61,56 @@ impl Habits {
         if expected > 2.0 {
             self.usual += 0.02 * ((seen / expected).clamp(LEAST, 2.0 * self.usual) - self.usual);
         }
-        let slices = pace == Pace::Usual && self.slices_differ(&tally.slices);
-        let changed = now > self.changed + GRACE && (self.excess > ENOUGH || slices);
+        let slices = pace == Pace::Usual && self.slices.are_unusual(tally.slices.iter());
+        let wholes =
+            pace == Pace::Usual && self.wholes.are_unusual(tally.wholes.iter().map(|(_, whole)| whole));
+        let changed = now > self.changed + GRACE && (self.excess > ENOUGH || slices || wholes);
         if changed {
             self.restart(now);
         }
         changed
     }
 
-    /// Whether slices differ from what was foretold of each by more than is usual.
-    fn slices_differ(&mut self, slices: &[Forecast]) -> bool {
-        let found: f32 = slices.iter().map(|s| s.found).sum();
-        let mean: f32 = slices.iter().map(|s| s.mean).sum();
-        // A program that runs faster, or slower, has not changed.
-        let pace = (found / mean.max(1.0)).clamp(0.5, 2.0);
-        let off: f32 = slices.iter().map(|s| (s.found - (pace * s.mean).min(s.pages)).abs()).sum();
-        let expected: f32 = slices.iter().map(|s| (pace * s.variance * MEAN_SQUARE).sqrt()).sum();
-        if expected < FORETOLD {
-            return false;
-        }
-        let ratio = off / expected;
-        let usual = self.slices.unwrap_or(ratio);
-        let before = std::mem::replace(&mut self.differed, ratio > DIFFERENT * usual);
-        // What differs once is not made usual before it is known whether it does so again.
-        if !self.differed || before {
-            self.slices = Some(usual + (ratio - usual) / 8.0);
-        }
-        self.differed && before
-    }
-
     /// Whether the last round was out of the ordinary: the next one is to tell, and soon.
     pub(super) fn are_in_doubt(&self) -> bool {
-        self.differed
+        self.slices.once || self.wholes.once
     }
 
     /// What there is to know has to be learnt anew.
     pub(super) fn restart(&mut self, now: u64) {
         (self.excess, self.changed) = (0.0, now);
+    }
+}
+
+/// How far mappings of one kind are from what was foretold of each.
+#[derive(Default)]
+struct Departures {
+    /// How far they are when nothing changes, as a multiple of what chance does; once known.
+    usual: Option<f32>,
+    /// Whether they were further off than that when last looked at: once may be a moment's stall.
+    once: bool,
+}
+
+impl Departures {
+    /// Takes in those of a round; whether they were further off than usual for the second time running.
+    fn are_unusual<'a>(&mut self, all: impl Iterator<Item = &'a Forecast> + Clone) -> bool {
+        let found: f32 = all.clone().map(|f| f.found).sum();
+        let mean: f32 = all.clone().map(|f| f.mean).sum();
+        // A program that runs faster, or slower, has not changed.
+        let pace = (found / mean.max(1.0)).clamp(0.5, 2.0);
+        let off: f32 = all.clone().map(|f| (f.found - (pace * f.mean).min(f.pages)).abs()).sum();
+        let expected: f32 = all.map(|f| (pace * f.variance * MEAN_SQUARE).sqrt()).sum();
+        if expected < FORETOLD {
+            return false;
+        }
+        let ratio = off / expected;
+        let usual = self.usual.unwrap_or(ratio);
+        let before = std::mem::replace(&mut self.once, ratio > DIFFERENT * usual);
+        // What differs once is not made usual before it is known whether it does so again.
+        if !self.once || before {
+            self.usual = Some(usual + (ratio - usual) / 8.0);
+        }
+        self.once && before
     }
 }
 

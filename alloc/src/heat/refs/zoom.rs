@@ -120,7 +120,7 @@ impl ZoomSet {
             };
             let e = &mut map.extents_mut()[i];
             if z.survey == 1 {
-                e.surveyed = view.now;
+                (e.surveyed, e.unlike) = (view.now, 0.0);
             }
             z.survey = z.survey.saturating_sub(1);
             for (s, mixed) in std::mem::take(&mut z.mixed).into_iter().enumerate() {
@@ -268,6 +268,9 @@ fn quads(e: &Extent, s: usize, view: &View) -> u8 {
 /// At least so urgent is the survey of an extent that was not seen since all changed.
 const UNKNOWN: f32 = 20.0;
 
+/// An extent that is so many times further from what was foretold of it than others are is surveyed again before them.
+const UNLIKE: f32 = 3.0;
+
 /// How urgent a survey of this extent is; 0 = not at all.
 fn waiting(e: &Extent, view: &View) -> f32 {
     // An extent that answers as a whole needs no closer look.
@@ -278,6 +281,8 @@ fn waiting(e: &Extent, view: &View) -> f32 {
         0 => UNKNOWN + 10.0,
         at if at < view.since => UNKNOWN,
         at if view.now < at + SURVEYED => 0.0,
+        // A part of it may have changed.
+        _ if e.unlike > UNLIKE => UNKNOWN / 2.0 + e.unlike.min(UNKNOWN / 2.0 - 1.0),
         at => ((view.now - at) as f32 / 1e9).min(UNKNOWN / 2.0),
     }
 }
