@@ -33,6 +33,8 @@ const SURVEY: u64 = S;
 const SETTLED: u64 = 10 * S;
 /// A device that refused pages is taken to be full for this long.
 const REFUSAL: u64 = 10 * S;
+/// Latencies are measured after so many ticks.
+const SETTLING: u64 = 20;
 /// Shortest and longest sleep between ticks.
 const SLEEP: (u64, u64) = (MS, S);
 /// Pages that are not there although their extent was handed out are taken to be touched soon, for so long.
@@ -203,13 +205,9 @@ impl Plane {
             for extent in self.map.extents_mut() {
                 extent.take_births(now, system.births(extent.view.index));
             }
-            let dram = self.dram.first().and_then(|node| system.latency(node));
-            let device = self.device_order.first().and_then(|&node| system.latency(node));
-            let before = self.latencies.dram_is_slower();
-            self.latencies.take(dram, device);
-            if self.config.verbose && before != self.latencies.dram_is_slower() {
-                let [dram, device] = [0, 1].map(|side| self.latencies.of(side).0);
-                system.say(&format!("a load takes {dram} ns from DRAM, {device} ns from the device"));
+            // A heap that is being filled has more urgent things to do.
+            if self.stats.ticks >= SETTLING {
+                self.measure_latency(system);
             }
         }
         self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
@@ -218,6 +216,17 @@ impl Plane {
             self.last_move = now;
         }
         self.brake.adjust(now, self.stats.promoted, self.regrets, pages);
+    }
+
+    fn measure_latency(&mut self, system: &mut dyn System) {
+        let dram = self.dram.first().and_then(|node| system.latency(node));
+        let device = self.device_order.first().and_then(|&node| system.latency(node));
+        let before = self.latencies.dram_is_slower();
+        self.latencies.take(dram, device);
+        if self.config.verbose && before != self.latencies.dram_is_slower() {
+            let [dram, device] = [0, 1].map(|side| self.latencies.of(side).0);
+            system.say(&format!("a load takes {dram} ns from DRAM, {device} ns from the device"));
+        }
     }
 
     fn level(&self, now: u64) -> Level {
