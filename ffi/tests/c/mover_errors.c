@@ -66,13 +66,15 @@ static void fill_device(void)
 /* The statistics page: three words of its own, then the snapshot (control/stats.rs). */
 enum {
     FIRST = 3,
-    PROMOTED = FIRST + 28,
+    TIERS = FIRST + 8,
+    PROMOTED = TIERS + 4 * 7,
     DEMOTED,
     EVICTED,
     EBUSY_MOVES,
     EAGAIN_MOVES,
     EACCES_MOVES,
     OTHER_MOVES = EBUSY_MOVES + 5,
+    END = OTHER_MOVES + 9,
     SHOWN = 512
 };
 
@@ -82,6 +84,7 @@ static void read_statistics(uint64_t words[SHOWN])
     snprintf(name, sizeof name, "/dev/shm/terrace-%d.stats", (int)getpid());
     int file = open(name, O_RDONLY);
     CHECK(file >= 0 && read(file, words, SHOWN * 8) == SHOWN * 8);
+    CHECK(words[1] >> 32 == END - FIRST); /* the layout that is meant */
     close(file);
 }
 
