@@ -42,12 +42,17 @@ fn failed_reservations_use_nothing_up() {
     unsafe { raw::free(raw::malloc(1)) };
     let before = raw::heap_stats().arenas;
     fault::arm(7, 3, Call::Map.bit() | Call::Place.bit() | Call::Protect.bit());
-    let giants: Vec<*mut u8> = (0..150).map(|_| raw::malloc(1 << 30)).filter(|at| !at.is_null()).collect();
+    let (mut giants, mut failed) = (Vec::new(), 0);
+    // What tests before this one have reserved is used first.
+    while failed < 20 && giants.len() < 1000 {
+        let giant = raw::malloc(1 << 30);
+        if giant.is_null() { failed += 1 } else { giants.push(giant) }
+    }
     fault::arm(0, 0, 0);
     let arenas = raw::heap_stats().arenas - before;
-    assert!(giants.len() > 50 && giants.len() < 150, "{}", giants.len());
+    assert!(giants.len() > 50 && failed > 0, "{} and {failed} failed", giants.len());
     // 64 GiB an arena, or less where a larger reservation was refused.
-    assert!(arenas <= 3, "{arenas} arenas for {} blocks", giants.len());
+    assert!(arenas <= 2 + giants.len() / 50, "{arenas} arenas for {} blocks", giants.len());
     giants.into_iter().for_each(|giant| unsafe { raw::free(giant) });
     check_invariants(true);
 }
