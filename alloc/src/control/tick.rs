@@ -407,7 +407,7 @@ impl Plane {
         let s = &mut self.stats;
         s.ticks += 1;
         s.tier_count = 2;
-        let [(latency, idle_latency), device_latency] = [0, 1].map(|side| self.latencies.of(side));
+        let (latency, idle_latency) = self.latencies.of(0);
         s.tiers[0] = TierStats {
             device: 0,
             bytes: level.dram,
@@ -418,14 +418,15 @@ impl Plane {
             idle_latency,
         };
         let device = level.device_budget;
-        (s.tiers[1].latency, s.tiers[1].idle_latency) = device_latency;
+        let (latency, idle_latency) = self.latencies.of(1);
         s.tiers[1] = TierStats {
             device: 1,
             bytes: level.device,
             budget: device,
             high: device,
             low: device,
-            ..s.tiers[1]
+            latency,
+            idle_latency,
         };
         s.extents = self.map.extents().len() as u64;
         s.arenas = 0;

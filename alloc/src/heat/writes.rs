@@ -239,18 +239,22 @@ mod tests {
         }
     }
 
-    fn polled(reads_seen: bool) -> HeatMap {
-        let mut map = played::map_of(8..10);
-        let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096], ..Fake::default() };
-        let mut tracker = Writes::new(fake, reads_seen, 0.03);
-        let arenas = [ArenaView {
+    fn arena() -> ArenaView {
+        ArenaView {
             base: 8 << 21,
             bytes: 4 << 21,
             used: 2 << 21,
             pool: Pool::Default,
             bound: true,
             policy: None,
-        }];
+        }
+    }
+
+    fn polled(reads_seen: bool) -> HeatMap {
+        let mut map = played::map_of(8..10);
+        let fake = Fake { written: vec![(8 << 21) + 5 * 4096, (9 << 21) + 511 * 4096], ..Fake::default() };
+        let mut tracker = Writes::new(fake, reads_seen, 0.03);
+        let arenas = [arena()];
         let mut now = 1;
         for _ in 0..5 {
             let look = Look { now, arenas: &arenas, dram_share: 0.5, cut: 0, unsettled: true };
@@ -279,14 +283,7 @@ mod tests {
     fn extents_that_were_mapped_anew_are_watched_again_and_only_a_second_refusal_is_the_end() {
         let mut map = played::map_of(8..10);
         let mut tracker = Writes::new(Fake { written: vec![8 << 21], ..Fake::default() }, false, 0.03);
-        let arenas = [ArenaView {
-            base: 8 << 21,
-            bytes: 4 << 21,
-            used: 2 << 21,
-            pool: Pool::Default,
-            bound: true,
-            policy: None,
-        }];
+        let arenas = [arena()];
         let mut now = 1;
         let mut poll = |tracker: &mut Writes<Fake>| {
             let look = Look { now, arenas: &arenas, dram_share: 0.5, cut: 0, unsettled: true };

@@ -135,15 +135,12 @@ impl Tally {
 /// Notes how far extents that were one mapping are from what was foretold of each, as a multiple of how far they are on average: where a part of one
 /// has changed, its pages touched are too many, or too few, long before anybody looks closer.
 pub(super) fn note_unlike(map: &mut HeatMap, wholes: &[(usize, Forecast)]) {
-    let off = |f: &Forecast, pace: f32| (f.found - (pace * f.mean).min(f.pages)) / f.variance.max(1.0).sqrt();
-    let (found, mean) =
-        wholes.iter().fold((0.0, 0.0), |(found, mean), (_, f)| (found + f.found, mean + f.mean));
-    // A program that runs faster, or slower, has not changed.
-    let pace = (found / f32::max(mean, 1.0)).clamp(0.5, 2.0);
-    let all: f32 = wholes.iter().map(|(_, f)| off(f, pace).abs()).sum();
+    let pace = pace_of(wholes.iter().map(|(_, whole)| whole));
+    let off = |f: &Forecast| f.off(pace) / f.variance.max(1.0).sqrt();
+    let all: f32 = wholes.iter().map(|(_, f)| off(f)).sum();
     let usual = (all / wholes.len().max(1) as f32).max(1.0);
     for (i, f) in wholes {
-        map.extents_mut()[*i].unlike = off(f, pace).abs() / usual;
+        map.extents_mut()[*i].unlike = off(f) / usual;
     }
 }
 
@@ -182,6 +179,19 @@ pub(super) struct Forecast {
     pub(super) pages: f32,
     pub(super) mean: f32,
     pub(super) variance: f32,
+}
+
+impl Forecast {
+    /// How many pages it is off, at a pace that [`pace_of`] found.
+    pub(super) fn off(&self, pace: f32) -> f32 {
+        (self.found - (pace * self.mean).min(self.pages)).abs()
+    }
+}
+
+/// How many times as many pages were touched, all together, as foretold, within bounds: a program that runs faster, or slower, has not changed.
+pub(super) fn pace_of<'a>(all: impl Iterator<Item = &'a Forecast>) -> f32 {
+    let (found, mean) = all.fold((0.0, 0.0), |(found, mean), f| (found + f.found, mean + f.mean));
+    (found / f32::max(mean, 1.0)).clamp(0.5, 2.0)
 }
 
 /// Bins of the odds, two an octave, around 1.

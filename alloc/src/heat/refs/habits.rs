@@ -1,10 +1,10 @@
 //! Whether pages still do what they used to do.
 //!
-//! Zone: control. Signs are slices, and extents that are one mapping, of which other numbers of pages are touched than was foretold, and single pages that contradict what is
-//! known of them, in excess of the usual (estimates are noisy), added up over rounds. That takes some knowledge of the pages; [`super::wholes`] compares
-//! extents with their own past, and does not.
+//! Zone: control. Signs are slices, and extents that are one mapping, of which other numbers of pages are touched than was foretold, and
+//! single pages that contradict what is known of them, in excess of the usual (estimates are noisy), added up over rounds. That takes some
+//! knowledge of the pages; [`super::wholes`] compares extents with their own past, and does not.
 
-use super::answer::{Forecast, Tally};
+use super::answer::{Forecast, Tally, pace_of};
 use crate::heat::pace::Pace;
 
 /// So many contradictions in excess of the usual are a change of habits.
@@ -94,11 +94,8 @@ struct Departures {
 impl Departures {
     /// Takes in those of a round; whether they were further off than usual for the second time running.
     fn are_unusual<'a>(&mut self, all: impl Iterator<Item = &'a Forecast> + Clone) -> bool {
-        let found: f32 = all.clone().map(|f| f.found).sum();
-        let mean: f32 = all.clone().map(|f| f.mean).sum();
-        // A program that runs faster, or slower, has not changed.
-        let pace = (found / mean.max(1.0)).clamp(0.5, 2.0);
-        let off: f32 = all.clone().map(|f| (f.found - (pace * f.mean).min(f.pages)).abs()).sum();
+        let pace = pace_of(all.clone());
+        let off: f32 = all.clone().map(|f| f.off(pace)).sum();
         let expected: f32 = all.map(|f| (pace * f.variance * MEAN_SQUARE).sqrt()).sum();
         if expected < FORETOLD {
             return false;
