@@ -32,13 +32,10 @@ use super::map::{HeatMap, PAGE_BYTES, PAGES};
 use super::pace::{Pace, Slowness};
 use super::rate::Window;
 use super::tracker::{Look, Polled, Tracker};
+use super::window::{self, FIRST_WINDOW, WINDOWS};
 use crate::sys::Errno;
 use std::ops::Range;
 
-/// Shortest and longest window.
-const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
-/// The first window.
-const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this, and those while there is something to be gained.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
@@ -313,8 +310,7 @@ impl<K: Kernel> Exact<K> {
         }
         self.share = *used as f64 / *answers as f64;
         self.sample = (0, 0);
-        let target = dram_share.clamp(0.1, 0.5);
-        let ratio = super::exp::pow(target / self.share.max(0.005), 0.8).clamp(0.4, 2.5);
+        let ratio = window::correction(self.share, dram_share);
         let next = ((self.window as f64 * ratio) as u64).clamp(*WINDOWS.start(), *WINDOWS.end());
         self.calibrated |= (0.5..2.0).contains(&ratio) || next == self.window;
         self.window = next;

@@ -19,4 +19,5 @@ pub mod profile;
 pub mod rate;
 pub mod refs;
 pub mod tracker;
+mod window;
 pub mod writes;

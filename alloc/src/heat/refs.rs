@@ -42,14 +42,11 @@ use super::map::{HeatMap, PAGE_BYTES, PAGES};
 use super::pace::{Pace, Slowness};
 use super::rate::Window;
 use super::tracker::{Look, Polled, Tracker};
+use super::window::{self, FIRST_WINDOW, WINDOWS};
 use crate::sys::Errno;
 pub use kernel::{Kernel, Linux, Policy, probe};
 pub use smaps::Mapping;
 
-/// Shortest and longest window.
-const WINDOWS: std::ops::RangeInclusive<u64> = 1_000_000..=4_000_000_000;
-/// The first window.
-const FIRST_WINDOW: u64 = 40_000_000;
 /// Rounds at rest come no more often than this, and those while there is something to be gained.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
@@ -392,8 +389,7 @@ impl<K: Kernel> Refs<K> {
         if tally.present == 0 {
             return;
         }
-        let target = dram_share.clamp(0.1, 0.5);
-        let ratio = super::exp::pow(target / tally.share().max(0.005), 0.8).clamp(0.4, 2.5);
+        let ratio = window::correction(tally.share(), dram_share);
         let (shortest, longest) = (*WINDOWS.start(), *WINDOWS.end());
         let wanted = ((self.window + spread / 2) as f64 * ratio) as u64;
         self.watched = self.watched.midpoint(wanted).min(longest);
