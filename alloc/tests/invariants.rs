@@ -63,6 +63,7 @@ fn life(seed: u64, end: Instant) {
                 taken.drain(..).for_each(Block::free);
             }
             16 => drop(raw::trim()),
+            17 => pairs(random.next() as usize % 1024),
             _ => {}
         }
         if live.len() > 3000 {
@@ -75,6 +76,13 @@ fn life(seed: u64, end: Instant) {
     EXCHANGE.lock().unwrap().extend(live.drain(keep..));
     live.into_iter().for_each(Block::free);
     LIVES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Blocks that are freed as soon as they are allocated, so often that the same few are chosen ahead.
+fn pairs(size: usize) {
+    for _ in 0..5000 {
+        unsafe { raw::free(std::hint::black_box(raw::malloc(size))) };
+    }
 }
 
 /// In a child of fork: its heap is whole, and its copies of all blocks are what they were.

@@ -226,15 +226,25 @@ impl Slab {
         }
     }
 
-    /// Blocks chosen ahead that are not free by their local bits: there must be none. The owner's thread may be at work.
+    /// Blocks chosen ahead that are not free by their local bits: there must be none.
+    ///
+    /// The owner's thread may be at work, and take a block between the look at what is chosen and the one at its word. Only what is still so
+    /// after it was given time again and again is a contradiction.
     #[cfg(feature = "invariants")]
     pub(super) fn strays(&self) -> u64 {
-        let ahead = self.ahead.get();
-        if ahead == 0 {
-            0
-        } else {
-            ahead & !self.local(self.cursor_word.get() as usize).load(Ordering::Relaxed)
+        let look = || {
+            let ahead = self.ahead.get();
+            ahead & !self.local(usize::from(self.cursor_word.get())).load(Ordering::Relaxed)
+        };
+        let mut strays = look();
+        for _ in 0..100 {
+            if strays == 0 {
+                break;
+            }
+            std::thread::yield_now();
+            strays &= look();
         }
+        strays
     }
 
     /// How many blocks are free by their local bits.
