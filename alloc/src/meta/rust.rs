@@ -9,7 +9,7 @@ use crate::sys::mm::{self, Access};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Past this a Rust block is a mapping of its own.
 const MAX_POOLED: usize = 12 << 10;
@@ -29,8 +29,7 @@ pub(crate) fn wait_in_threads_with(slot: *mut c_void) {
 fn may_retry() -> bool {
     let patient = slot::get().addr() == PATIENT.load(Ordering::Relaxed);
     if patient {
-        let never = AtomicU32::new(0);
-        futex::wait_for(&never, 0, PATIENCE_MS);
+        futex::rest(PATIENCE_MS);
     }
     patient
 }

@@ -241,7 +241,7 @@ impl Slab {
             if strays == 0 {
                 break;
             }
-            std::thread::yield_now();
+            crate::sys::futex::rest(1);
             strays &= look();
         }
         strays

@@ -32,6 +32,11 @@ pub fn wait_for(word: &AtomicU32, expected: u32, ms: u64) {
     };
 }
 
+/// Does nothing for `ms` milliseconds, or less if a signal comes.
+pub fn rest(ms: u64) {
+    wait_for(&AtomicU32::new(0), 0, ms);
+}
+
 /// Wakes at most `n` sleepers on `word`.
 pub fn wake(word: &AtomicU32, n: u32) {
     let op = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize;
