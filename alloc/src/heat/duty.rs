@@ -71,6 +71,11 @@ impl Duty {
         (cost as f64 * (1.0 / (self.share * IDLE) - 1.0)) as u64
     }
 
+    /// How long to pause after a step of this cost while pages seem to be misplaced.
+    pub fn keen(&self, cost: u64) -> u64 {
+        (cost as f64 * (1.0 / self.share - 1.0)) as u64
+    }
+
     /// Fills the bucket, if that was not done lately.
     pub fn refill(&mut self, now: u64) {
         if now.saturating_sub(self.refilled) >= REFILL {

@@ -104,9 +104,16 @@ impl Witnesses {
 pub(super) struct Slowness {
     rounds: u8,
     mean: i32,
+    /// Whether the last of them told nothing.
+    useless: bool,
 }
 
 impl Slowness {
+    /// Whether the last round was so much slower than usual that it told nothing: the next ones are to tell whether that lasts.
+    pub(super) fn is_settling(&self) -> bool {
+        self.useless
+    }
+
     /// When the program has been slow for a while, that is its pace: rates follow, and so will the window.
     pub(super) fn get_used_to(&mut self, pace: Pace, map: &mut HeatMap) {
         let by = match pace {
@@ -118,6 +125,7 @@ impl Slowness {
             Pace::Asleep => SLOWEST,
         };
         self.rounds += 1;
+        self.useless = !pace.is_useful();
         self.mean += (by - self.mean) / i32::from(self.rounds);
         if self.rounds >= ACCUSTOMED {
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);

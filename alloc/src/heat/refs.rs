@@ -112,6 +112,8 @@ pub struct Refs<K> {
     /// Whose turn it is of the windows that are used in a hurry.
     turn: u8,
     urgency: Urgency,
+    /// Whether the last round was read in a hurry.
+    hurried: bool,
     habits: Habits,
     slow: Slowness,
     wanted: Vec<u32>,
@@ -141,6 +143,7 @@ impl<K: Kernel> Refs<K> {
             calibrated: false,
             turn: USUAL,
             urgency: Urgency::new(),
+            hurried: false,
             habits: Habits::new(),
             slow: Slowness::default(),
             wanted: Vec::new(),
@@ -160,9 +163,9 @@ impl<K: Kernel> Refs<K> {
         self.cuts.sort_unstable_by_key(|c| c.base);
     }
 
-    /// What a round is going to cost while nothing changes.
-    fn rest_cost(&self) -> u64 {
-        2 * self.per_clear + LEAST_SEGMENTS as u64 * self.per_mapping
+    /// What a round of so many mappings is going to cost.
+    fn cost_of(&self, mappings: usize) -> u64 {
+        2 * self.per_clear + mappings as u64 * self.per_mapping
     }
 
     /// Mappings that a visit may use. They are read one after the other, and those read last should not all have been touched by then.
@@ -209,12 +212,13 @@ impl<K: Kernel> Refs<K> {
         let before = self.kernel.clock().1;
         self.adopt_arenas(look);
         let spare = self.most.saturating_sub(2 * self.cuts.len());
-        let hurry = self.urgency.is_eager();
+        let hurry = self.urgency.is_eager() && !self.slow.is_settling();
         if !self.calibrated {
             self.zoom.clear();
         } else {
             let coarse = map.extents().len() / (self.unit() as usize / PAGES);
             let most = match () {
+                () if self.slow.is_settling() => LEAST_SEGMENTS,
                 () if hurry => self.affordable(),
                 () if self.urgency.is_worth_it() => self.unhurried(),
                 () => LEAST_SEGMENTS,
@@ -333,7 +337,10 @@ impl<K: Kernel> Refs<K> {
         if pace == Pace::Usual && self.turn == USUAL {
             self.adapt_window(&tally, look.dram_share, spread);
         }
-        self.slow.get_used_to(pace, map);
+        if self.turn <= 1 || pace != Pace::Usual {
+            // In a long window everything is touched, at whatever pace.
+            self.slow.get_used_to(pace, map);
+        }
         self.urgency.spend(tally.looks);
         let shifted = shift.matters(shift.changed);
         if self.turn != USUAL {
@@ -367,18 +374,24 @@ impl<K: Kernel> Refs<K> {
         }
         let in_doubt = shift.matters(shift.odd) || self.habits.are_in_doubt();
         let hurry = self.urgency.is_eager() || !self.calibrated || in_doubt;
+        let settling = self.slow.is_settling();
         let haste = match () {
+            () if settling => Haste::Keen,
             () if hurry => Haste::Hurry,
             () if self.urgency.is_worth_it() => Haste::Keen,
             () => Haste::Rest,
         };
         let pause = self.duty.charge(now, cost, haste);
+        let hurried = std::mem::replace(&mut self.hurried, haste == Haste::Hurry);
         // When the hurry is over, what it cost must not put off the rounds that notice the next change.
         let wake = now
             + match haste {
                 Haste::Hurry => pause,
+                // Small rounds, to know soon whether that lasts.
+                Haste::Keen if settling => pause.min(self.duty.keen(self.cost_of(LEAST_SEGMENTS))).max(KEEN),
+                Haste::Keen if hurried => pause.min(self.duty.keen(self.cost_of(self.unhurried()))).max(KEEN),
                 Haste::Keen => pause.max(KEEN),
-                Haste::Rest => pause.min(self.duty.rest(self.rest_cost())).max(REST),
+                Haste::Rest => pause.min(self.duty.rest(self.cost_of(LEAST_SEGMENTS))).max(REST),
             };
         self.phase = Phase::Idle { until: wake };
         Ok(Polled { wake, answered: tally.answers > 0, surprised, cost: after.saturating_sub(before) })

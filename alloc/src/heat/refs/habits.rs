@@ -22,6 +22,13 @@ const FADING: f64 = 0.97;
 /// So many times further from what was foretold than usual, mappings have changed; and so many pages off by chance make a judgement.
 const DIFFERENT: f32 = 1.4;
 const FORETOLD: f32 = 100.0;
+/// Where a few are far off: so many make a judgement, one counts as so many deviations off at most, and its variance is no less than this.
+const FEWEST: f32 = 100.0;
+const FAR: f32 = 6.0;
+const LEAST_VARIANCE: f32 = 0.5;
+/// Their mean square is out of the ordinary when it is so many deviations, and by this part, larger than usual.
+const CERTAIN: f32 = 5.0;
+const CALM: f32 = 0.25;
 /// The square of a normal distribution's mean distance from its middle, of its variance: 2/π.
 const MEAN_SQUARE: f32 = core::f32::consts::FRAC_2_PI;
 /// No change is found within this time of the last one, in ns: what is known is too new to be contradicted.
@@ -35,6 +42,7 @@ pub(super) struct Habits {
     excess: f64,
     /// Of slices, and of extents that are one mapping.
     slices: Departures,
+    few: Departures,
     wholes: Departures,
     /// When the last change was found.
     changed: u64,
@@ -47,6 +55,7 @@ impl Habits {
             usual: 2.0,
             excess: 0.0,
             slices: Departures::default(),
+            few: Departures::default(),
             wholes: Departures::default(),
             changed: 0,
         }
@@ -61,7 +70,8 @@ impl Habits {
         if expected > 2.0 {
             self.usual += 0.02 * ((seen / expected).clamp(LEAST, 2.0 * self.usual) - self.usual);
         }
-        let slices = pace == Pace::Usual && self.slices.are_unusual(tally.slices.iter());
+        let slices = pace == Pace::Usual
+            && (self.slices.are_unusual(tally.slices.iter()) | self.few.are_unusual_few(tally.slices.iter()));
         let wholes =
             pace == Pace::Usual && self.wholes.are_unusual(tally.wholes.iter().map(|(_, whole)| whole));
         let changed = now > self.changed + GRACE && (self.excess > ENOUGH || slices || wholes);
@@ -73,7 +83,7 @@ impl Habits {
 
     /// Whether the last round was out of the ordinary: the next one is to tell, and soon.
     pub(super) fn are_in_doubt(&self) -> bool {
-        self.slices.once || self.wholes.once
+        self.slices.once || self.few.once || self.wholes.once
     }
 
     /// What there is to know has to be learnt anew.
@@ -97,12 +107,25 @@ impl Departures {
         let pace = pace_of(all.clone());
         let off: f32 = all.clone().map(|f| f.off(pace)).sum();
         let expected: f32 = all.map(|f| (pace * f.variance * MEAN_SQUARE).sqrt()).sum();
-        if expected < FORETOLD {
-            return false;
+        expected >= FORETOLD && self.is_unusual(off / expected, DIFFERENT)
+    }
+
+    /// As [`Departures::are_unusual`], but where a few are far off and the others not at all.
+    fn are_unusual_few<'a>(&mut self, all: impl Iterator<Item = &'a Forecast> + Clone) -> bool {
+        let pace = pace_of(all.clone());
+        let (mut count, mut sum) = (0.0, 0.0);
+        for f in all {
+            let off = f.off(pace) / (pace * f.variance + LEAST_VARIANCE).sqrt();
+            (count, sum) = (count + 1.0, sum + (off * off).min(FAR * FAR));
         }
-        let ratio = off / expected;
+        let chance = CERTAIN * (2.0 / f32::max(count, 1.0)).sqrt();
+        count >= FEWEST && self.is_unusual(sum / count, 1.0 + chance.max(CALM))
+    }
+
+    /// Takes in how far they are in a round, as a multiple of what chance does; `bar` times the usual is unusual.
+    fn is_unusual(&mut self, ratio: f32, bar: f32) -> bool {
         let usual = self.usual.unwrap_or(ratio);
-        let before = std::mem::replace(&mut self.once, ratio > DIFFERENT * usual);
+        let before = std::mem::replace(&mut self.once, ratio > bar * usual);
         // What differs once is not made usual before it is known whether it does so again.
         if !self.once || before {
             self.usual = Some(usual + (ratio - usual) / 8.0);

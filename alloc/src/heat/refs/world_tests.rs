@@ -20,6 +20,8 @@ pub(crate) struct Inner {
     /// True rates in Hz.
     pub(crate) rate: Vec<f64>,
     pub(crate) node: Vec<i32>,
+    /// Pages that the program walks through, one after the other, and how long a walk takes in ns: touched then, and at no other time.
+    pub(crate) walked: (std::ops::Range<usize>, u64),
     /// Births a second of each page; none if empty.
     pub(crate) births: Vec<f64>,
     variant: Vec<Variant>,
@@ -48,6 +50,7 @@ impl World {
             cpu: 0,
             rate,
             node: (0..n).map(node).collect(),
+            walked: (0..0, 1),
             births: Vec::new(),
             variant: vec![false; n],
             cleared: vec![0; n],
@@ -136,6 +139,14 @@ impl Inner {
         self.cpu += ns;
     }
 
+    /// Whether the walk has come by page `i` since its reference was forgotten; `None` if it is not walked through.
+    fn was_walked(&self, i: usize) -> Option<bool> {
+        let (pages, time) = &self.walked;
+        let at = i.checked_sub(pages.start).filter(|_| i < pages.end)? as u64 * time / pages.len() as u64;
+        let walks = |now: u64| (now + time - at) / time;
+        Some(walks(self.now) > walks(self.cleared[i]))
+    }
+
     pub(crate) fn uniform(&mut self) -> f64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
@@ -199,7 +210,8 @@ impl Kernel for World {
             for i in at..end {
                 let dt = (w.now - w.cleared[i]) as f64 / 1e9;
                 let p = 1.0 - (-w.rate[i] * dt).exp();
-                touched += u32::from(w.uniform() < p);
+                let was_touched = w.uniform() < p;
+                touched += u32::from(w.was_walked(i).unwrap_or(was_touched));
             }
             let m = Mapping {
                 start: BASE + at * PAGE_BYTES,
