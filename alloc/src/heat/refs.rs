@@ -308,7 +308,14 @@ impl<K: Kernel> Refs<K> {
     /// Takes what was seen in a round into the map, and decides when the next one is due.
     fn digest(&mut self, map: &mut HeatMap, look: &Look<'_>, round: &Round) -> Result<Polled, Errno> {
         let &Round { cleared, took, spread, cost, before } = round;
-        let pace = pace::of(map, &self.seen, cleared);
+        let shift = if self.turn == USUAL {
+            wholes::compare(map, &self.seen, cleared)
+        } else {
+            wholes::Shift::default()
+        };
+        // Where something is used more than before the program has changed, and is not slow.
+        let anew = shift.matters(shift.odd + shift.changed) || self.urgency.is_anew();
+        let pace = if anew { Pace::Usual } else { pace::of(map, &self.seen, cleared) };
         let mut tally = Tally::default();
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
@@ -322,11 +329,6 @@ impl<K: Kernel> Refs<K> {
         if pace.is_useful() {
             answer::note_surprises(map, &self.seen);
         }
-        let shift = if self.turn == USUAL {
-            wholes::compare(map, &self.seen, cleared)
-        } else {
-            wholes::Shift::default()
-        };
         let (now, after) = self.kernel.clock();
         let cost = cost + after.saturating_sub(before);
         if tally.mappings > 100 {

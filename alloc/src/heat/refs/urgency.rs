@@ -54,6 +54,11 @@ impl Urgency {
         self.rounds < EARLY
     }
 
+    /// Whether what is known of the pages was learnt before the last change.
+    pub(super) fn is_anew(&self) -> bool {
+        self.is_eager() && self.is_early()
+    }
+
     /// When the last change was noticed.
     pub(super) fn since(&self) -> u64 {
         self.since
