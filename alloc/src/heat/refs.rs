@@ -59,8 +59,11 @@ const SPREAD: u64 = 2;
 const BRIEF: u64 = 5;
 /// And later some are longer: what is still in doubt then is used less often than once in a window.
 const LONG: u64 = 3;
-/// The turn of the window that has found its length.
+/// More than this share of the heap in DRAM is much: so many pages are touched in the usual window.
+const MUCH: f64 = 0.2;
+/// The turns of the window that has found its length, and of the long one.
 const USUAL: u8 = 0;
+const LONGER: u8 = 2;
 
 enum Phase {
     Idle { until: u64 },
@@ -339,8 +342,8 @@ impl<K: Kernel> Refs<K> {
         if pace == Pace::Usual && self.turn == USUAL {
             self.adapt_window(&tally, look.dram_share, spread);
         }
-        if self.turn <= 1 || pace != Pace::Usual {
-            // In a long window everything is touched, at whatever pace.
+        // In a long window everything is touched, at whatever pace.
+        if self.turn != LONGER || pace != Pace::Usual {
             self.slow.get_used_to(pace, map);
         }
         self.urgency.spend(tally.looks);
@@ -353,7 +356,7 @@ impl<K: Kernel> Refs<K> {
         if self.turn == USUAL && pace == Pace::Usual {
             answer::note_unlike(map, &tally.wholes);
         }
-        let changed = self.habits.have_changed(&tally, pace, now);
+        let changed = self.habits.have_changed(&tally, pace, now, look.dram_share > MUCH);
         if changed {
             // What was learnt about the old habits must not outvote what is learnt about the new ones.
             let pages = map.extents_mut().iter_mut().flat_map(|e| &mut e.pages);
@@ -370,7 +373,7 @@ impl<K: Kernel> Refs<K> {
         }
         let uncertain = self.urgency.has_grown_uncertain(now);
         let surprised = changed || shifted || uncertain;
-        self.urgency.end_round(surprised || grown);
+        self.urgency.end_round(surprised, grown);
         if surprised || grown {
             self.duty.refill(now);
         }

@@ -61,8 +61,10 @@ impl Habits {
         }
     }
 
-    /// Judges a round that ended at `now`: whether habits have changed.
-    pub(super) fn have_changed(&mut self, tally: &Tally, pace: Pace, now: u64) -> bool {
+    /// Judges a round that ended at `now`: whether habits have changed. `much` of the heap fits in DRAM: then many pages are touched by chance in
+    /// the usual window, and a hot set that has moved shows in a few slices only. (Where little fits, these are no sign: of a hot set that
+    /// drifts a few are always far off, and to learn everything anew each time loses what is known.)
+    pub(super) fn have_changed(&mut self, tally: &Tally, pace: Pace, now: u64, much: bool) -> bool {
         let (seen, expected) = (f64::from(tally.contradictions), tally.expected);
         let most = if pace == Pace::Usual { MOST } else { MOST_UNSURE };
         let beyond = (seen - USUALLY * self.usual * expected).min(most);
@@ -70,8 +72,12 @@ impl Habits {
         if expected > 2.0 {
             self.usual += 0.02 * ((seen / expected).clamp(LEAST, 2.0 * self.usual) - self.usual);
         }
+        if !much {
+            self.few = Departures::default();
+        }
         let slices = pace == Pace::Usual
-            && (self.slices.are_unusual(tally.slices.iter()) | self.few.are_unusual_few(tally.slices.iter()));
+            && (self.slices.are_unusual(tally.slices.iter())
+                | (much && self.few.are_unusual_few(tally.slices.iter())));
         let wholes =
             pace == Pace::Usual && self.wholes.are_unusual(tally.wholes.iter().map(|(_, whole)| whole));
         let changed = now > self.changed + GRACE && (self.excess > ENOUGH || slices || wholes);
@@ -147,8 +153,9 @@ mod tests {
     #[test]
     fn contradictions_that_add_up_are_a_change_and_usual_ones_are_none() {
         let mut habits = Habits::new();
-        assert!((0..50).all(|i| !habits.have_changed(&round(30), Pace::Usual, i * S)));
-        let changes = (50..56).filter(|&i| habits.have_changed(&round(90), Pace::Usual, i * S)).count();
+        assert!((0..50).all(|i| !habits.have_changed(&round(30), Pace::Usual, i * S, false)));
+        let changes =
+            (50..56).filter(|&i| habits.have_changed(&round(90), Pace::Usual, i * S, false)).count();
         assert_eq!(changes, 1, "and not again so soon");
     }
 
@@ -164,10 +171,28 @@ mod tests {
             Tally { slices: (0..300).map(forecast).collect(), ..Tally::default() }
         };
         let mut habits = Habits::new();
-        assert!((20..40).all(|i| !habits.have_changed(&slices(1.0, 0), Pace::Usual, i * S)));
-        assert!((40..45).all(|i| !habits.have_changed(&slices(1.5, 0), Pace::Usual, i * S)));
-        assert!(!habits.have_changed(&slices(1.0, 1), Pace::Usual, 50 * S), "once may be chance");
-        assert!(habits.have_changed(&slices(1.0, 1), Pace::Usual, 51 * S));
+        assert!((20..40).all(|i| !habits.have_changed(&slices(1.0, 0), Pace::Usual, i * S, false)));
+        assert!((40..45).all(|i| !habits.have_changed(&slices(1.5, 0), Pace::Usual, i * S, false)));
+        assert!(!habits.have_changed(&slices(1.0, 1), Pace::Usual, 50 * S, false), "once may be chance");
+        assert!(habits.have_changed(&slices(1.0, 1), Pace::Usual, 51 * S, false));
+    }
+
+    #[test]
+    fn a_few_slices_that_are_far_off_are_a_change_where_much_fits() {
+        // Seven of each slice's pages are touched, give or take two; of every fortieth, all or none since `moved`.
+        let slices = |moved: bool| -> Tally {
+            let forecast = |i: usize| {
+                let found = if moved && i.is_multiple_of(40) { 16.0 } else { 7.0 + [-2.0, 0.0, 2.0][i % 3] };
+                Forecast { found, pages: 16.0, mean: 7.0, variance: 3.9 }
+            };
+            Tally { slices: (0..800).map(forecast).collect(), ..Tally::default() }
+        };
+        for much in [true, false] {
+            let mut habits = Habits::new();
+            assert!((20..40).all(|i| !habits.have_changed(&slices(false), Pace::Usual, i * S, much)));
+            assert!(!habits.have_changed(&slices(true), Pace::Usual, 50 * S, much), "once may be chance");
+            assert_eq!(habits.have_changed(&slices(true), Pace::Usual, 51 * S, much), much);
+        }
     }
 
     #[test]
@@ -176,8 +201,8 @@ mod tests {
         for i in 0..200 {
             let (tally, pace) =
                 if i % 10 == 9 { (round(500), Pace::Slow(-1300)) } else { (round(5), Pace::Usual) };
-            assert!(!habits.have_changed(&tally, pace, i * S));
+            assert!(!habits.have_changed(&tally, pace, i * S, false));
         }
-        assert!((200..202).any(|i| habits.have_changed(&round(500), Pace::Usual, i * S)));
+        assert!((200..202).any(|i| habits.have_changed(&round(500), Pace::Usual, i * S, false)));
     }
 }

@@ -29,14 +29,24 @@ pub(super) struct Urgency {
     gain: f32,
     /// What the gain was when last there was little.
     calm: f32,
-    /// Rounds since the last change.
+    /// Rounds since the last change, and whether that was one of the program's habits.
     rounds: u8,
+    changed: bool,
 }
 
 impl Urgency {
     /// Before anything was seen.
     pub(super) fn new() -> Urgency {
-        Urgency { eager: 0, since: 1, present: 0, looked_at: 0, gain: 1.0, calm: 1.0, rounds: 0 }
+        Urgency {
+            eager: 0,
+            since: 1,
+            present: 0,
+            looked_at: 0,
+            gain: 1.0,
+            calm: 1.0,
+            rounds: 0,
+            changed: false,
+        }
     }
 
     /// Whether closer looks are to be had in a hurry: little is known yet, and much to be gained.
@@ -54,9 +64,9 @@ impl Urgency {
         self.rounds < EARLY
     }
 
-    /// Whether what is known of the pages was learnt before the last change.
+    /// Whether the program has changed lately, so that what is known of its pages is out of date.
     pub(super) fn is_anew(&self) -> bool {
-        self.is_eager() && self.is_early()
+        self.changed && self.is_eager() && self.is_early()
     }
 
     /// When the last change was noticed.
@@ -113,9 +123,10 @@ impl Urgency {
         true
     }
 
-    /// A round is over, and showed a change or not.
-    pub(super) fn end_round(&mut self, change: bool) {
-        self.rounds = if change { 0 } else { self.rounds.saturating_add(1) };
+    /// A round is over, and showed that the program has changed, or that the heap has grown, or neither.
+    pub(super) fn end_round(&mut self, changed: bool, grown: bool) {
+        self.rounds = if changed || grown { 0 } else { self.rounds.saturating_add(1) };
+        self.changed = (self.changed || changed) && !grown;
     }
 }
 
@@ -133,7 +144,7 @@ mod tests {
         urgency.set_gain(0.5);
         let rounds = (0..1000).take_while(|_| {
             urgency.spend(0);
-            urgency.end_round(false);
+            urgency.end_round(false, false);
             urgency.is_eager()
         });
         assert_eq!(rounds.count() as u64 + 1, LOOKS * ROUNDS_EACH, "although nothing could be read");
@@ -146,7 +157,7 @@ mod tests {
     fn a_gain_that_doubles_by_itself_is_a_change_and_one_that_creeps_is_none() {
         let mut urgency = Urgency::new();
         let mut round = |gain: f32, at: u64| {
-            urgency.end_round(false);
+            urgency.end_round(false, false);
             urgency.set_gain(gain);
             urgency.has_grown_uncertain(at * S)
         };
