@@ -118,6 +118,8 @@ pub(crate) struct Heap {
     live: AtomicBool,
     /// Whether it has no thread any more, and what was empty when that ended has gone back. Under the lock.
     swept: Cell<bool>,
+    /// Whether nobody will notice when its thread ends, so that nothing may wait for that. By the owner.
+    unnoticed: Cell<bool>,
     /// Counts slow calls, so that the clock is not looked at in each; by the owner.
     slow_calls: Cell<u32>,
     /// Whether a purge period has passed; by the owner.
@@ -150,6 +152,7 @@ impl Heap {
             lock: Lock::new(()),
             live: AtomicBool::new(false),
             swept: Cell::new(false),
+            unnoticed: Cell::new(false),
             slow_calls: Cell::new(0),
             purge_due: Cell::new(false),
             quarantine: Cell::new(ptr::null_mut()),

@@ -4,7 +4,7 @@
 //! notice to the owner. A thread that frees many of another's blocks frees neighbours, so their bits are gathered first. Gathered blocks
 //! are live to everybody else, so their slab stays. They go back when there are enough of a word, when the place is needed for
 //! another word, once per purge period, on trim, and at the thread's end; a thread that does nothing else but free keeps less than 2 KiB
-//! of each of 128 words. Large blocks are not gathered: what can wait unseen is to be small.
+//! of each of 128 words. Large blocks are not gathered: what can wait unseen is to be small. Nor does a thread gather whose end nobody will notice.
 //!
 //! A block that was free before the first of its word was gathered, or is gathered here, is refused at once. What its owner or another thread
 //! frees after that is found when the bits go back; not if the owner has handed it out again by then, as between any two threads that free
@@ -50,7 +50,8 @@ impl Heap {
     pub(super) fn free_remote(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
         let index = slab.index_of(addr)?;
         let (word, bit) = (index / 64, 1u64 << (index % 64));
-        let cache = if slab.block_bytes > LARGEST { None } else { self.remote_cache() };
+        let at_once = slab.block_bytes > LARGEST || self.unnoticed.get();
+        let cache = if at_once { None } else { self.remote_cache() };
         let Some(cache) = cache else {
             return self.give_remote(slab, word, bit).map_err(|_| FreeFault::Double);
         };
