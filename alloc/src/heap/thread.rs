@@ -53,23 +53,24 @@ pub(super) fn attach() -> Option<*mut Heap> {
     let heap = abandon::adopt().or_else(abandon::create)?;
     // First the slot, then the key: setting a key may allocate, and that allocation must find the heap.
     slot::set(heap.cast());
-    let noticed = is_end_noticed(heap);
+    let noticed = hand_on_at_end(heap);
     // SAFETY: heaps are never freed, and this one is the present thread's.
     unsafe { &*heap }.unnoticed.set(!noticed);
     Some(heap)
 }
 
-/// Sees to it that `heap` is handed on when the present thread ends, if that can be had.
-fn is_end_noticed(heap: *mut Heap) -> bool {
+/// Sees to it that `heap` is handed on when the present thread ends; whether that could be had.
+fn hand_on_at_end(heap: *mut Heap) -> bool {
     #[cfg(feature = "model")]
     if crate::model::hooks().is_some() {
         return true;
     }
     let key = KEY.load(Ordering::Acquire);
-    // SAFETY: the key exists; a failure (ENOMEM) only means that the heap is not handed on.
-    key != 0
-        && may_fail(Call::KeyValue).is_ok()
-        && unsafe { libc::pthread_setspecific(key - 1, heap.cast()) } == 0
+    if key == 0 || may_fail(Call::KeyValue).is_err() {
+        return false;
+    }
+    // SAFETY: the key exists; a failure (ENOMEM) only means that the heap is not handed on when the thread ends.
+    unsafe { libc::pthread_setspecific(key - 1, heap.cast()) == 0 }
 }
 
 /// The heap of this thread if it has one.

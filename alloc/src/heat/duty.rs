@@ -58,7 +58,7 @@ impl Duty {
             (Haste::Keen, _) => 1.0,
             (Haste::Rest, _) => IDLE,
         };
-        (cost as f64 * (1.0 / (self.share * times).min(MOST) - 1.0)) as u64
+        pause_at((self.share * times).min(MOST), cost)
     }
 
     /// What it may spend in `ns` of real time while pages seem to be misplaced.
@@ -68,12 +68,12 @@ impl Duty {
 
     /// How long to pause after a step of this cost when nothing changes.
     pub fn rest(&self, cost: u64) -> u64 {
-        (cost as f64 * (1.0 / (self.share * IDLE) - 1.0)) as u64
+        pause_at(self.share * IDLE, cost)
     }
 
     /// How long to pause after a step of this cost while pages seem to be misplaced.
     pub fn keen(&self, cost: u64) -> u64 {
-        (cost as f64 * (1.0 / self.share - 1.0)) as u64
+        pause_at(self.share, cost)
     }
 
     /// Fills the bucket, if that was not done lately.
@@ -82,6 +82,11 @@ impl Duty {
             (self.credit, self.refilled) = (SAVINGS * self.share, now);
         }
     }
+}
+
+/// How long to pause after a step of this cost so that it takes this share of a core, ns.
+fn pause_at(share: f64, cost: u64) -> u64 {
+    (cost as f64 * (1.0 / share - 1.0)) as u64
 }
 
 #[cfg(test)]
