@@ -129,6 +129,8 @@ pub struct Extent {
     pub present: u16,
     /// When the last of these answers came.
     pub answered: u64,
+    /// Most pages in memory whenever it was read; `None` = it never was.
+    pub filled: Option<u32>,
     /// What it usually does as a whole.
     pub usual: Usual,
     /// How many times further than others the number of its touched pages lately was from what the estimates of them foretold.
@@ -154,6 +156,7 @@ impl Extent {
             touched: 0,
             present: 0,
             answered: 0,
+            filled: None,
             usual: Usual::default(),
             unlike: 0.0,
             births: Births::default(),

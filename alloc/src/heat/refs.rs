@@ -20,6 +20,7 @@
 //! have no lock per mapping (before 6.4).
 
 mod answer;
+mod filling;
 mod habits;
 mod kernel;
 mod layout;
@@ -311,6 +312,7 @@ impl<K: Kernel> Refs<K> {
     /// Takes what was seen in a round into the map, and decides when the next one is due.
     fn digest(&mut self, map: &mut HeatMap, look: &Look<'_>, round: &Round) -> Result<Polled, Errno> {
         let &Round { cleared, took, spread, cost, before } = round;
+        let is_filled = filling::leave_out(map, &mut self.seen, cleared);
         let shift = if self.turn == USUAL {
             wholes::compare(map, &self.seen, cleared)
         } else {
@@ -318,7 +320,7 @@ impl<K: Kernel> Refs<K> {
         };
         // Where something is used more than before the program has changed, and is not slow.
         let anew = shift.matters(shift.odd + shift.changed) || self.urgency.is_anew();
-        let pace = if anew { Pace::Usual } else { pace::of(map, &self.seen, cleared) };
+        let pace = if anew || is_filled { Pace::Usual } else { pace::of(map, &self.seen, cleared) };
         let mut tally = Tally::default();
         let mut last = (0, Window::new(self.window));
         for (mapping, now) in self.seen.iter().filter(|_| pace.is_useful()) {
@@ -339,7 +341,7 @@ impl<K: Kernel> Refs<K> {
             let each = took.saturating_sub(self.per_clear) / u64::from(tally.mappings);
             self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
-        if pace == Pace::Usual && self.turn == USUAL {
+        if pace == Pace::Usual && self.turn == USUAL && !is_filled {
             self.adapt_window(&tally, look.dram_share, spread);
         }
         // In a long window everything is touched, at whatever pace.

@@ -13,6 +13,7 @@
 //!
 //! Zone: control (programs of their own).
 
+pub mod accesses;
 pub mod charts;
 pub mod heap;
 pub mod machine;

@@ -15,11 +15,15 @@ use terrace_demo::nodes::Nodes;
 use terrace_demo::outside::{self, PAGE};
 use terrace_demo::record::Record;
 
+use crate::accesses::Accesses;
 use crate::heap::{Heap, Window};
-use crate::table::{Object, Table};
+use crate::table::Table;
 
 /// Time between looks; longer where a look takes more than a tenth of that.
 const PERIOD: Duration = Duration::from_secs(2);
+
+/// Time between looks at which blocks objects have left: the table has room for so many.
+const NAP: Duration = Duration::from_millis(200);
 
 /// Time that a workload may take to fill its heap.
 const FILL_LIMIT: Duration = Duration::from_secs(300);
@@ -243,7 +247,7 @@ struct Look<'a> {
     pid: i32,
     table: Table,
     heap: Heap,
-    objects: Vec<Object>,
+    by_page: Accesses,
     began: Instant,
     last: Instant,
     accesses: u64,
@@ -258,7 +262,7 @@ impl<'a> Look<'a> {
             pid,
             table,
             heap: Heap::default(),
-            objects: Vec::new(),
+            by_page: Accesses::default(),
             began: now,
             last: now,
             accesses,
@@ -272,7 +276,7 @@ impl<'a> Look<'a> {
             thread::sleep(Duration::from_millis(10));
         }
         // What came before belongs to no phase.
-        self.take_in();
+        self.by_page.take_in(&self.table, &mut self.heap);
         self.heap.look(&[], 0, 0.0);
         self.heap.begin_phase();
         self.phase = phase;
@@ -280,24 +284,9 @@ impl<'a> Look<'a> {
         self.accesses = self.table.accesses();
     }
 
-    /// Adds the accesses since the last call to the heap's window.
-    fn take_in(&mut self) {
-        let count = self.table.objects();
-        self.objects.resize(count, Object::default());
-        for (i, known) in self.objects.iter_mut().enumerate() {
-            let object = self.table.object(i);
-            let accesses = object.accesses.wrapping_sub(known.accesses);
-            let is_new = (object.address, object.bytes) != (known.address, known.bytes);
-            if object.address != 0 && (is_new || accesses != 0) {
-                self.heap.add(object.address, object.bytes, accesses);
-            }
-            *known = object;
-        }
-    }
-
     fn once(&mut self) -> io::Result<()> {
         let begun = Instant::now();
-        self.take_in();
+        self.by_page.take_in(&self.table, &mut self.heap);
         let placed = self.placed()?;
         let (seconds, accesses) = (self.began.elapsed().as_secs_f64(), self.table.accesses());
         let budget = (self.trial.load.budget_mib << 20) as usize / PAGE;
@@ -308,8 +297,11 @@ impl<'a> Look<'a> {
         let line = line.number("seconds", seconds).count("phase", self.phase).number("rate", rate.round());
         let line = line.count("others_ms", cpu_of_other_threads(self.pid));
         self.trial.record.put(write(window, line))?;
-        let took = begun.elapsed();
-        thread::sleep(PERIOD.max(took * 10).saturating_sub(took));
+        let period = PERIOD.max(begun.elapsed() * 10);
+        while begun.elapsed() < period {
+            thread::sleep(NAP.min(period.saturating_sub(begun.elapsed())));
+            self.by_page.take_in_departed(&self.table, &mut self.heap);
+        }
         Ok(())
     }
 

@@ -10,13 +10,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const MAGIC: u64 = 0x7265_6974;
 
 /// Words before the objects, and words of each.
-const HEADER_WORDS: usize = 8;
+const HEADER_WORDS: usize = 10;
 const OBJECT_WORDS: usize = 3;
+const DEPARTURE_WORDS: usize = 4;
 
 /// Objects that a table has room for.
 const MOST_OBJECTS: usize = 1 << 20;
 
-const WORDS: usize = HEADER_WORDS + OBJECT_WORDS * MOST_OBJECTS;
+/// Departures that the ring has room for.
+const MOST_DEPARTURES: usize = 1 << 17;
+
+/// Where the ring begins.
+const DEPARTURES: usize = HEADER_WORDS + OBJECT_WORDS * MOST_OBJECTS;
+
+const WORDS: usize = DEPARTURES + DEPARTURE_WORDS * MOST_DEPARTURES;
 
 /// Bytes of the file, in whole huge pages: where it may have them, it takes no DRAM and nobody moves it.
 const BYTES: usize = (WORDS * 8).next_multiple_of(2 << 20);
@@ -38,6 +45,15 @@ pub struct Object {
     pub bytes: usize,
     /// Accesses so far, of all blocks that ever were this object.
     pub accesses: u64,
+}
+
+/// A block that an object has left for another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Departure {
+    /// The object's number.
+    pub object: usize,
+    /// The block as it was, and the object's accesses up to then.
+    pub from: Object,
 }
 
 impl Table {
@@ -107,6 +123,52 @@ impl Table {
         let at = HEADER_WORDS + OBJECT_WORDS * i;
         let word = |n: usize| self.word(at + n).load(Ordering::Relaxed);
         Object { address: word(0) as usize, bytes: word(1) as usize, accesses: word(2) }
+    }
+
+    /// Tells of the departures that nobody has heard of yet, in order; whether the ring was full, so that some may be missing.
+    pub fn departures(&self, tell: &mut dyn FnMut(Departure)) -> bool {
+        let [departed, heard] = [8, 9].map(|n| self.word(n));
+        let (first, next) = (heard.load(Ordering::Relaxed), departed.load(Ordering::Acquire));
+        for i in first..next {
+            let at = DEPARTURES + DEPARTURE_WORDS * (i as usize % MOST_DEPARTURES);
+            let word = |n: usize| self.word(at + n).load(Ordering::Relaxed);
+            let from = Object { address: word(1) as usize, bytes: word(2) as usize, accesses: word(3) };
+            tell(Departure { object: word(0) as usize, from });
+        }
+        heard.store(next, Ordering::Release);
+        next - first >= MOST_DEPARTURES as u64
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// One without a program: the test plays that.
+    pub(crate) fn for_test() -> Table {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping of zeroed memory.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), BYTES, protection, flags, -1, 0) };
+        assert_ne!(base, libc::MAP_FAILED);
+        Table { words: base.cast() }
+    }
+
+    fn write(&self, at: usize, words: &[u64]) {
+        words.iter().enumerate().for_each(|(i, &word)| self.word(at + i).store(word, Ordering::Relaxed));
+    }
+
+    /// Object number `i` is this now.
+    pub(crate) fn put(&self, i: usize, object: Object) {
+        let words = [object.address as u64, object.bytes as u64, object.accesses];
+        self.write(HEADER_WORDS + OBJECT_WORDS * i, &words);
+        self.word(1).fetch_max(i as u64 + 1, Ordering::Release);
+    }
+
+    /// Object number `i` has left this block.
+    pub(crate) fn depart(&self, i: usize, from: Object) {
+        let departed = self.word(8).load(Ordering::Relaxed);
+        let at = DEPARTURES + DEPARTURE_WORDS * (departed as usize % MOST_DEPARTURES);
+        self.write(at, &[i as u64, from.address as u64, from.bytes as u64, from.accesses]);
+        self.word(8).store(departed + 1, Ordering::Release);
     }
 }
 

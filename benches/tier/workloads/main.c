@@ -107,12 +107,27 @@ int is_intact(uint32_t object) { return contents(object) == sum[object]; }
 
 static void publish(_Atomic uint64_t *at, uint64_t value) { atomic_store_explicit(at, value, memory_order_release); }
 
+static void depart(uint32_t object, const struct object *from)
+{
+    uint64_t departed = atomic_load_explicit(&table->departed, memory_order_relaxed);
+    struct departure *d = &table->departure[departed % MOST_DEPARTURES];
+    if (departed - atomic_load(&table->heard) == MOST_DEPARTURES)
+        return;
+    publish(&d->object, object);
+    publish(&d->address, from->address);
+    publish(&d->bytes, from->bytes);
+    publish(&d->accesses, from->accesses);
+    publish(&table->departed, departed + 1);
+}
+
 /* The observer may look in between: it then sees an object of no bytes. */
 void replace(uint32_t object, void *block, size_t bytes)
 {
     struct object *o = &table->object[object];
     if (!block)
         give_up("no memory");
+    if (o->address != 0)
+        depart(object, o);
     publish(&o->bytes, 0);
     publish(&o->address, (uintptr_t)block);
     publish(&o->bytes, bytes);

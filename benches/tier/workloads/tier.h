@@ -15,7 +15,12 @@ struct object {
     _Atomic uint64_t address, bytes, accesses;
 };
 
-enum { MOST_OBJECTS = 1 << 20, TIER_MAGIC = 0x72656974 };
+/* A block that an object left for another: what it counted in it belongs to the pages there. */
+struct departure {
+    _Atomic uint64_t object, address, bytes, accesses; /* accesses: the object's, when it left */
+};
+
+enum { MOST_OBJECTS = 1 << 20, MOST_DEPARTURES = 1 << 17, TIER_MAGIC = 0x72656974 };
 
 struct table {
     /* Written by the program: TIER_MAGIC once the heap is filled; objects in use; all accesses so far; the phase it is in. */
@@ -24,7 +29,11 @@ struct table {
     _Atomic uint64_t wanted_phase, end;
     /* Written by the program when it ends: objects whose contents were found right, and wrong. */
     _Atomic uint64_t right, wrong;
+    /* Departures so far, written by the program, and those that the observer has heard of; a ring. While it is full no more are
+     * entered, and the accesses count where the object is next. */
+    _Atomic uint64_t departed, heard;
     struct object object[MOST_OBJECTS];
+    struct departure departure[MOST_DEPARTURES];
 };
 
 extern struct table *table;

@@ -17,7 +17,7 @@ use crate::sys::Errno;
 const FEWEST: usize = 12;
 /// Shortest time that a part is to take to read, in ns: below that, waiting in between is most of a round.
 const LEAST: u64 = 2_000_000;
-/// For so long the control thread is occupied at most, before it looks after other things.
+/// After so long the control thread finishes what was cleared and looks after other things; nor does it wait for longer than that.
 const BURST: u64 = 60_000_000;
 
 /// What reading costs, in ns.
@@ -94,12 +94,17 @@ impl Sweep {
     ) -> Result<Option<u64>, Errno> {
         let until = kernel.clock().0 + BURST;
         while self.read < self.parts.len() {
-            while self.cleared < self.parts.len().min(self.read + 2) {
+            let is_late = kernel.clock().0 > until;
+            if is_late && self.read == self.cleared {
+                return Ok(Some(kernel.clock().0));
+            }
+            // What is cleared when the time is up would be watched for as long as other things take.
+            while !is_late && self.cleared < self.parts.len().min(self.read + 2) {
                 self.clear_next(kernel)?;
             }
             let (now, due) = (kernel.clock().0, self.parts[self.read].cleared + self.window);
-            if due > until || now > until {
-                return Ok(Some(due.max(now)));
+            if due > now + BURST {
+                return Ok(Some(due));
             }
             if due > now {
                 kernel.pause(due - now);
