@@ -35,6 +35,8 @@ const SETTLED: u64 = 10 * S;
 const REFUSAL: u64 = 10 * S;
 /// Latencies are measured after so many ticks.
 const SETTLING: u64 = 20;
+/// A tracker that fails is asked again after a second, and then after twice as long each time; so many failures running are for good.
+const FAILURES: u32 = 6;
 /// Shortest and longest sleep between ticks.
 const SLEEP: (u64, u64) = (MS, S);
 /// Pages that are not there although their extent was handed out are taken to be touched soon, for so long.
@@ -46,6 +48,8 @@ pub(crate) struct Plane {
     mode: Mode,
     tracker: Box<dyn Tracker>,
     tracker_wake: u64,
+    /// Times in a row that the tracker has failed.
+    failures: u32,
     map: HeatMap,
     /// What an earlier run has left to be recalled.
     profile: Profile,
@@ -107,6 +111,7 @@ impl Plane {
             mode,
             tracker: tracker.0,
             tracker_wake: 0,
+            failures: 0,
             map: HeatMap::new(),
             profile: Profile::default(),
             census: Census::new(now),
@@ -279,7 +284,7 @@ impl Plane {
         };
         match self.tracker.poll(&mut self.map, &look) {
             Ok(polled) => {
-                self.tracker_wake = polled.wake;
+                (self.tracker_wake, self.failures) = (polled.wake, 0);
                 if polled.surprised {
                     self.brake.release(now);
                     self.last_move = now;
@@ -287,17 +292,24 @@ impl Plane {
                 polled
             }
             Err(e) => {
-                self.lose_tracker(system, e);
+                self.note_failure(system, e, now);
                 Polled::default()
             }
         }
     }
 
-    fn lose_tracker(&mut self, system: &dyn System, e: Errno) {
+    /// The tracker has failed: memory may have been short for a moment. It is given up when it does so time and again.
+    fn note_failure(&mut self, system: &dyn System, e: Errno, now: u64) {
         let name = self.tracker.name();
-        if self.config.verbose {
-            system.say(&format!("tracker {name} failed ({e}): going on with what the allocator knows"));
+        self.failures += 1;
+        if self.failures < FAILURES {
+            self.tracker_wake = now + (S << (self.failures - 1));
+            if self.config.verbose {
+                system.say(&format!("tracker {name} failed ({e}): asking again later"));
+            }
+            return;
         }
+        system.say(&format!("tracker {name} keeps failing ({e}): going on with what the allocator knows"));
         self.tracker = Box::new(crate::heat::alloc_events::AllocEvents);
         self.stats.set_tracker(self.tracker.name());
     }

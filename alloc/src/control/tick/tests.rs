@@ -231,6 +231,33 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
     assert!(run.plane.disabled);
 }
 
+/// Fails so many times, and then answers that nothing was seen.
+struct Failing(u32);
+
+impl Tracker for Failing {
+    fn name(&self) -> &'static str {
+        "failing"
+    }
+    fn poll(&mut self, _: &mut HeatMap, look: &Look<'_>) -> Result<Polled, Errno> {
+        if self.0 > 0 {
+            self.0 -= 1;
+            return Err(Errno(libc::ENOMEM));
+        }
+        Ok(Polled { wake: look.now + S, ..Polled::default() })
+    }
+}
+
+#[test]
+fn a_tracker_that_fails_is_asked_again_and_given_up_when_it_keeps_failing() {
+    let name_after = |failures: u32| {
+        let mut run = Run::new(zipf(7), |_| 0, |_| ());
+        run.plane.tracker = Box::new(Failing(failures));
+        run.seconds(120);
+        run.plane.tracker.name()
+    };
+    assert_eq!((name_after(FAILURES - 1), name_after(FAILURES)), ("failing", "alloc"));
+}
+
 /// The numbers up to `n` in an order that `seed` shuffles.
 fn shuffled(n: usize, seed: u64) -> Vec<usize> {
     let order = World::zipf(n, 1.0, 1.0, seed);
