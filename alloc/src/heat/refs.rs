@@ -51,6 +51,8 @@ pub use smaps::Mapping;
 /// Rounds at rest come no more often than this, and those while there is something to be gained.
 const REST: u64 = 1_000_000_000;
 const KEEN: u64 = 100_000_000;
+/// And those that are to tell whether the program has become slower for good: a moment's stall is no new pace.
+const SETTLING: u64 = 500_000_000;
 /// Fewest mappings for closer looks in a round, however slow it is to read them: an extent page by page and some to spare.
 /// While nothing changes there are no more.
 const LEAST_SEGMENTS: usize = 640;
@@ -383,8 +385,7 @@ impl<K: Kernel> Refs<K> {
         let hurry = self.urgency.is_eager() || !self.calibrated || in_doubt;
         let settling = self.slow.is_settling();
         let haste = match () {
-            () if settling => Haste::Keen,
-            () if hurry => Haste::Hurry,
+            () if settling || hurry => Haste::Hurry,
             () if self.urgency.is_worth_it() => Haste::Keen,
             () => Haste::Rest,
         };
@@ -393,9 +394,10 @@ impl<K: Kernel> Refs<K> {
         // When the hurry is over, what it cost must not put off the rounds that notice the next change.
         let wake = now
             + match haste {
+                Haste::Hurry if settling => {
+                    pause.min(self.duty.keen(self.cost_of(LEAST_SEGMENTS))).max(SETTLING)
+                }
                 Haste::Hurry => pause,
-                // Small rounds, to know soon whether that lasts.
-                Haste::Keen if settling => pause.min(self.duty.keen(self.cost_of(LEAST_SEGMENTS))).max(KEEN),
                 Haste::Keen if hurried => pause.min(self.duty.keen(self.cost_of(self.unhurried()))).max(KEEN),
                 Haste::Keen => pause.max(KEEN),
                 Haste::Rest => pause.min(self.duty.rest(self.cost_of(LEAST_SEGMENTS))).max(REST),
