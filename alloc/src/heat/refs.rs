@@ -64,6 +64,8 @@ const BRIEF: u64 = 5;
 const LONG: u64 = 3;
 /// More than this share of the heap in DRAM is much: so many pages are touched in the usual window.
 const MUCH: f64 = 0.2;
+/// More than this share of the pages that are not new is in use while others are filled.
+const IN_USE: f64 = 0.02;
 /// The turns of the window that has found its length, and of the long one.
 const USUAL: u8 = 0;
 const LONGER: u8 = 2;
@@ -343,7 +345,9 @@ impl<K: Kernel> Refs<K> {
             let each = took.saturating_sub(self.per_clear) / u64::from(tally.mappings);
             self.per_mapping = self.per_mapping.midpoint(each).max(100);
         }
-        if pace == Pace::Usual && self.turn == USUAL && !is_filled {
+        // While a heap is filled that is all that its program does, unless it also uses what it has.
+        let tells = !is_filled || tally.share() > IN_USE;
+        if pace == Pace::Usual && self.turn == USUAL && tells {
             self.adapt_window(&tally, look.dram_share, spread);
         }
         // In a long window everything is touched, at whatever pace.
