@@ -5,6 +5,7 @@
 //! then begins to use a part of it look slow.
 
 use super::smaps::Mapping;
+use super::wholes::part;
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, PAGES};
 
 /// An extent is being filled when one in so many of its pages is new, and so is the heap.
@@ -44,9 +45,7 @@ fn count(extents: &[Box<Extent>], seen: &[(Mapping, u64)]) -> Vec<Option<u32>> {
             cursor += 1;
         }
         for (i, e) in extents.iter().enumerate().skip(cursor).take_while(|(_, e)| e.view.base < m.end) {
-            let part = m.end.min(end_of(e)) - m.start.max(e.view.base);
-            let pages = m.rss_kb as usize / 4 * part / (m.end - m.start);
-            *present[i].get_or_insert(0) += pages as u32;
+            *present[i].get_or_insert(0) += u32::from(part(m, e, m.rss_kb));
         }
     }
     present

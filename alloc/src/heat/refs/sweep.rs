@@ -94,9 +94,10 @@ impl Sweep {
     ) -> Result<Option<u64>, Errno> {
         let until = kernel.clock().0 + BURST;
         while self.read < self.parts.len() {
-            let is_late = kernel.clock().0 > until;
+            let now = kernel.clock().0;
+            let is_late = now > until;
             if is_late && self.read == self.cleared {
-                return Ok(Some(kernel.clock().0));
+                return Ok(Some(now));
             }
             // What is cleared when the time is up would be watched for as long as other things take.
             while !is_late && self.cleared < self.parts.len().min(self.read + 2) {

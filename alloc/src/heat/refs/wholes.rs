@@ -42,6 +42,12 @@ impl Shift {
     }
 }
 
+/// Pages of `kb` KiB of the mapping that are the extent's, if they are spread evenly over it.
+pub(super) fn part(m: &Mapping, e: &Extent, kb: u32) -> u16 {
+    let end = m.end.min(e.view.base + PAGES * PAGE_BYTES);
+    (kb as usize / 4 * (end - m.start.max(e.view.base)) / (m.end - m.start)) as u16
+}
+
 /// Adds up what the mappings `seen` in the round that began at `cleared`, by ascending address, say of each extent.
 fn sum_up(map: &mut HeatMap, seen: &[(Mapping, u64)], cleared: u64) {
     let (extents, mut cursor) = (map.extents_mut(), 0);
@@ -53,10 +59,8 @@ fn sum_up(map: &mut HeatMap, seen: &[(Mapping, u64)], cleared: u64) {
             if extent.answered <= cleared {
                 (extent.touched, extent.present) = (0, 0);
             }
-            let end = m.end.min(extent.view.base + PAGES * PAGE_BYTES);
-            let part = |kb: u32| kb as usize / 4 * (end - m.start.max(extent.view.base)) / (m.end - m.start);
-            extent.touched += part(m.referenced_kb) as u16;
-            extent.present += part(m.rss_kb) as u16;
+            extent.touched += part(m, extent, m.referenced_kb);
+            extent.present += part(m, extent, m.rss_kb);
             extent.answered = *now;
         }
     }
