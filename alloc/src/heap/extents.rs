@@ -5,28 +5,53 @@ use super::{Bins, Heap, abandon};
 use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, SLICE_BYTES, SLICES, extent};
 use crate::config;
 use crate::sys::mm;
+use core::hint::black_box;
 use core::sync::atomic::Ordering;
 
-/// Empty slabs are looked for each time so many slices have been taken, or this share of all, if that is more: sweeping stays in
-/// proportion to growing (about 10 microseconds for an extent whose pages cost 250 to fault in), and a program that goes from one size
-/// to the next uses the same memory for both.
+/// Empty slabs are looked for each time so many slices have been taken whose pages may not be there, or this share of all, if that is more:
+/// sweeping stays in proportion to growing (about 10 microseconds for an extent whose pages cost 250 to fault in).
 const SWEEP_LEAST: u32 = 16;
 const SWEEP_SHARE: u32 = 8;
+/// And for [`Pages::There`] once slabs of so many slices have got free blocks since the last time, or of the same share of all: a program that
+/// goes from one size to the next uses the same memory for both.
+const SWEEP_FREED: u32 = 4;
 
 /// How many open extents are tried for a slab of several slices before a fresh extent is taken.
 const TRIES: usize = 16;
 
+/// Which free slices are taken first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    /// Those whose pages are there since their last use: for a class that has filled a slab and will probably fill this one.
+    There,
+    /// The lowest: for a class that may need only a few blocks, which would hold all those pages.
+    Any,
+}
+
 impl Bins {
     /// Takes `slices` (1, 8 or 32) aligned slices and publishes them as live; their address.
-    pub(super) fn take_slices(&self, heap: &Heap, slices: usize) -> Option<usize> {
+    pub(super) fn take_slices(&self, heap: &Heap, slices: usize, pages: Pages) -> Option<usize> {
+        if pages == Pages::There {
+            if let Some(addr) = self.take_open(slices, pages) {
+                return Some(addr);
+            }
+            if self.freed.get() >= self.sweep_after(SWEEP_FREED) {
+                self.sweep(heap);
+            }
+        }
         if self.until_sweep.get() < slices as u32 {
             // Before growing: what others have freed, and slabs that have run empty.
             abandon::reclaim_abandoned();
-            purge::release_idle(heap, Idle::Listed);
-            self.until_sweep.set(SWEEP_LEAST.max(self.extents.get() * SLICES as u32 / SWEEP_SHARE));
+            self.sweep(heap);
+            self.until_sweep.set(self.sweep_after(SWEEP_LEAST));
+        }
+        if pages == Pages::There
+            && let Some(addr) = self.take_open(slices, pages)
+        {
+            return Some(addr);
         }
         self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
-        if let Some(addr) = self.take_open(slices) {
+        if let Some(addr) = self.take_open(slices, Pages::Any) {
             return Some(addr);
         }
         let pool = Pool::from_number(self.pool.get());
@@ -37,7 +62,7 @@ impl Bins {
                 heap.give_gathered();
                 abandon::reclaim_abandoned();
                 purge::release_idle(heap, Idle::All);
-                if let Some(addr) = self.take_open(slices) {
+                if let Some(addr) = self.take_open(slices, Pages::Any) {
                     return Some(addr);
                 }
                 arena::take(pool, Kind::Slabs, 1, 1)?
@@ -51,15 +76,30 @@ impl Bins {
             record.dirty_new.store(u32::MAX, Ordering::Relaxed);
         }
         self.link(run.index);
-        self.take_open(slices)
+        self.take_open(slices, Pages::Any)
     }
 
-    fn take_open(&self, slices: usize) -> Option<usize> {
+    fn sweep(&self, heap: &Heap) {
+        purge::release_idle(heap, Idle::Listed);
+        self.freed.set(0);
+    }
+
+    /// `least`, or the share of all slices if that is more.
+    fn sweep_after(&self, least: u32) -> u32 {
+        least.max(self.extents.get() * SLICES as u32 / SWEEP_SHARE)
+    }
+
+    /// Takes slices of an extent that the heap owns and publishes them as live; their address.
+    fn take_open(&self, slices: usize, pages: Pages) -> Option<usize> {
+        let any = if pages == Pages::Any { u32::MAX } else { 0 };
         let mut next = self.open.get();
-        for _ in 0..TRIES {
+        // A number the compiler does not know: it would write the loop out, and what every process runs is to fit into 64 KiB (`ffi/order.ld`).
+        for _ in 0..black_box(TRIES) {
             let index = (next as usize).checked_sub(1)?;
             let record = extent::at(index);
-            if let Some(first) = free_run(record.live(), slices) {
+            let there =
+                record.dirty_new.load(Ordering::Relaxed) | record.dirty_old.load(Ordering::Relaxed) | any;
+            if let Some(first) = free_run(record.live() | !there, slices) {
                 let live = record.live() | mask(first, slices);
                 record.set_live(live);
                 let taken = mask(first, slices);
@@ -190,6 +230,8 @@ const _: () = assert!(SLICES == 32 && SLICES * SLICE_BYTES == EXTENT_BYTES);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::raw;
+    use std::collections::HashSet;
 
     #[test]
     fn runs_are_found_lowest_first_and_aligned() {
@@ -200,5 +242,32 @@ mod tests {
         assert_eq!(free_run(0, 32), Some(0));
         assert_eq!(free_run(1 << 31, 32), None);
         assert_eq!(free_run(u32::MAX, 1), None);
+    }
+
+    #[test]
+    fn a_program_that_goes_from_one_size_to_the_next_uses_the_same_slices() {
+        const SLABS: usize = 8;
+        let of_slabs = |bytes: usize| -> Vec<*mut u8> {
+            (0..SLABS * SLICE_BYTES / bytes).map(|_| raw::malloc(bytes)).collect()
+        };
+        let slices = |blocks: &[*mut u8]| -> HashSet<usize> {
+            blocks.iter().map(|block| block.addr() / SLICE_BYTES).collect()
+        };
+        // A thread of its own has a heap of its own.
+        std::thread::spawn(move || {
+            let first = of_slabs(8192);
+            for block in &first {
+                // SAFETY: allocated above, freed once.
+                unsafe { raw::free(*block) };
+            }
+            let next = of_slabs(4096);
+            let (before, after) = (slices(&first), slices(&next));
+            assert_eq!((before.len(), after.len()), (SLABS, SLABS));
+            // One is kept for the first size, and the next one's first slab may be anywhere.
+            let shared = before.intersection(&after).count();
+            assert!(shared >= SLABS - 2, "{shared} slices shared");
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -57,8 +57,10 @@ pub(crate) struct Bins {
     open: Cell<u32>,
     /// How many extents it owns.
     extents: Cell<u32>,
-    /// How many more slices are taken before slabs are swept for empty ones.
+    /// How many more slices are taken, whose pages are not there, before slabs are swept for empty ones.
     until_sweep: Cell<u32>,
+    /// Slices of the slabs that were listed since they last were.
+    freed: Cell<u32>,
     pool: Cell<u8>,
 }
 
@@ -70,6 +72,7 @@ impl Bins {
             open: Cell::new(0),
             extents: Cell::new(0),
             until_sweep: Cell::new(0),
+            freed: Cell::new(0),
             pool: Cell::new(pool as u8),
         }
     }

@@ -1,5 +1,6 @@
 //! The slow path of allocation: another word, another slab, another extent. Zone: cold.
 
+use super::extents::Pages;
 use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
 use crate::arena::{self, Pool, sites};
 use crate::class::slab_slices;
@@ -116,6 +117,7 @@ impl Heap {
         let _guard = self.lock.lock();
         self.purge_if_due();
         let Some(bins) = self.bins(pool) else { return ptr::null_mut() };
+        let mut pages = Pages::Any;
         loop {
             let slab = bins.current(class);
             if !ptr::eq(slab, empty_slab()) {
@@ -127,8 +129,9 @@ impl Heap {
                 }
                 this.set_full(true);
                 bins.set_current(class, empty_slab());
+                pages = Pages::There;
             }
-            let Some(slab) = bins.pop_partial(class).or_else(|| self.find_slab(bins, class)) else {
+            let Some(slab) = bins.pop_partial(class).or_else(|| self.find_slab(bins, class, pages)) else {
                 return ptr::null_mut();
             };
             bins.set_current(class, slab);
@@ -148,9 +151,9 @@ impl Heap {
     ///
     /// Not before: what they have freed stays where it is while there is anything else, so that one look finds as much as possible. Each
     /// takes lines from the processors of those who free, and they take them back.
-    fn find_slab(&self, bins: &Bins, class: usize) -> Option<*mut Slab> {
+    fn find_slab(&self, bins: &Bins, class: usize, pages: Pages) -> Option<*mut Slab> {
         self.drain_remote();
-        let found = bins.pop_partial(class).or_else(|| bins.fresh_slab(self, class));
+        let found = bins.pop_partial(class).or_else(|| bins.fresh_slab(self, class, pages));
         // What others have freed meanwhile came in while memory was sought.
         found.or_else(|| bins.pop_partial(class))
     }
@@ -191,8 +194,8 @@ impl Heap {
 }
 
 impl Bins {
-    pub(super) fn fresh_slab(&self, heap: &Heap, class: usize) -> Option<*mut Slab> {
-        let start = self.take_slices(heap, slab_slices(class))?;
+    pub(super) fn fresh_slab(&self, heap: &Heap, class: usize, pages: Pages) -> Option<*mut Slab> {
+        let start = self.take_slices(heap, slab_slices(class), pages)?;
         let slab = Slab::create((&raw const *heap).cast_mut(), self.pool.get(), class, start);
         if slab.is_none() {
             self.give_slices(start, slab_slices(class));
@@ -213,6 +216,7 @@ impl Bins {
         debug_assert!(!slab.listed.get());
         let (head, this) = (&self.partial[slab.class as usize], (&raw const *slab).cast_mut());
         slab.listed.set(true);
+        self.freed.set(self.freed.get().saturating_add(u32::from(slab.slices)));
         slab.prev.set(ptr::null_mut());
         slab.next.set(head.get());
         // SAFETY: listed slabs are alive.

@@ -17,6 +17,7 @@ mod report;
 
 pub(crate) use quarantine::Quarantine;
 
+use super::extents::Pages;
 use super::{Heap, abandon, boot, refill, thread};
 use crate::arena::{self, Pool};
 use crate::class::{MAX_SMALL, class_of};
@@ -264,7 +265,7 @@ impl Heap {
         loop {
             // SAFETY: listed slabs are alive, and a slab with a block taken stays so.
             let Some(slab) = (unsafe { bins.partial[class].get().as_ref() }) else {
-                match bins.fresh_slab(self, class) {
+                match bins.fresh_slab(self, class, Pages::Any) {
                     // SAFETY: a slab just made is alive.
                     Some(slab) => bins.push_partial(unsafe { &*slab }),
                     None if self.empty_quarantine() || !bins.partial[class].get().is_null() => {}
