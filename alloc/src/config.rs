@@ -35,6 +35,8 @@ pub enum Mode {
     Isolate,
     /// DRAM first, the device when DRAM or its budget is exhausted; nothing migrates.
     Spill,
+    /// DRAM first; Terrace demotes, the kernel's NUMA balancing promotes.
+    Assist,
     /// DRAM first; pages migrate both ways while the program runs.
     Auto,
 }

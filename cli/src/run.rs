@@ -19,7 +19,7 @@ use crate::fail::Fail;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// isolate, spill or auto
+    /// isolate, spill, assist or auto
     #[arg(long, value_name = "MODE")]
     mode: Option<OsString>,
     /// DRAM budget, such as 512M, or auto

@@ -88,8 +88,7 @@ fn options_after_the_program_are_the_programs() {
 #[test]
 fn bad_values_are_refused_before_the_program_starts() {
     for (args, expect) in [
-        (&["--mode", "turbo"][..], "terrace: --mode turbo: not one of isolate, spill, auto\n"),
-        (&["--mode", "assist"], "terrace: --mode assist: this version does not have this mode\n"),
+        (&["--mode", "turbo"][..], "terrace: --mode turbo: not one of isolate, spill, assist, auto\n"),
         (&["--dram", "lots"], "terrace: --dram lots: not a size (such as 512M or 2G) or auto\n"),
         (&["--device", "4K"], "terrace: --device 4K: out of range: 1M to 64T, or auto\n"),
         (

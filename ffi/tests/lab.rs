@@ -94,6 +94,28 @@ fn pages_that_cannot_be_moved_are_counted_and_keep_their_contents() {
     assert!(counts(full, ["evicted"]) > [0], "{shown}");
 }
 
+/// The kernel brings back what is used, and Terrace makes room for it. Where the kernel does not, Terrace does both, and says so.
+#[test]
+fn in_assist_the_kernel_promotes_and_terrace_demotes() {
+    let program = compile("c/mover_errors.c", &[]);
+    let vm = Vm::layout(Layout::DramDevice).terrace_from(library().parent().expect("a directory"));
+    let vm = vm.timeout(Duration::from_secs(600));
+    let command = "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=50 TERRACE_MODE=assist
+        try() { LD_PRELOAD=/terrace/libterrace.so /lab/guest as 65534 65534 ./mover_errors quiet $1 2>&1 || exit 1; }
+        try 4
+        echo 2 > /proc/sys/kernel/numa_balancing
+        try 24
+        grep pgpromote_success /proc/vmstat
+        echo 1 > /proc/sys/kernel/numa_balancing";
+    let shown = vm.file(program).run(command).unwrap().expect_success().stdout;
+    let runs: Vec<&str> = shown.split_inclusive("mover errors: ok\n").collect();
+    let [auto, assist, kernel] = runs[..] else { panic!("{shown}") };
+    assert!(auto.contains("TERRACE_MODE=assist: the kernel promotes nothing"), "{shown}");
+    let [promoted, demoted] = counts(assist, ["promoted", "demoted"]);
+    assert!(!assist.contains("TERRACE_MODE") && promoted == 0 && demoted > 1000, "{shown}");
+    assert!(counts(kernel, ["pgpromote_success"]) > [1000], "{shown}");
+}
+
 /// The device's memory is taken away while pages are on it, and a while later is there again.
 #[test]
 fn a_node_that_is_taken_offline_takes_no_data_along() {

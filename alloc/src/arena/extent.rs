@@ -50,7 +50,8 @@ pub(crate) struct Extent {
     /// Slabs: neighbours in the owner's list of extents with free slices, as extent index + 1. Under the heap's lock.
     pub(crate) next: AtomicU32,
     pub(crate) prev: AtomicU32,
-    /// Slabs: slices freed since they were last discarded, in this and in the last purge period. Under the heap's lock.
+    /// Slabs: slices freed since they were last discarded, in this and in the last purge period. Under the heap's lock. While the extent is
+    /// free, and dirty in its arena: those whose pages may still be there.
     pub(crate) dirty_new: AtomicU32,
     pub(crate) dirty_old: AtomicU32,
     /// Large head: the span's pages came by mremap(2), so the range is a VMA of its own until it is mapped afresh.
@@ -178,8 +179,6 @@ impl Extent {
         fence(Ordering::Release);
         self.pool.store(pool, Ordering::Relaxed);
         self.live.store(0, Ordering::Relaxed);
-        self.dirty_new.store(0, Ordering::Relaxed);
-        self.dirty_old.store(0, Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
         self.prev.store(0, Ordering::Relaxed);
         // The last owner must not take the extent for its own before the next one has entered itself.
@@ -199,6 +198,9 @@ impl Extent {
     /// Takes the extent back. Under the arena lock.
     pub(super) fn take_back(&self) {
         debug_assert_ne!(self.kind(), Kind::Free);
+        if self.kind() != Kind::Slabs {
+            self.dirty_new.store(u32::MAX, Ordering::Relaxed);
+        }
         self.live.store(0, Ordering::Relaxed);
         self.kind.store(Kind::Free as u8, Ordering::Release);
     }

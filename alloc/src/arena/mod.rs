@@ -28,8 +28,8 @@ pub(crate) use reserve::open_window;
 #[cfg(feature = "model")]
 pub(crate) use reserve::shrink_arenas;
 pub(crate) use runs::{
-    give, grow_in_place, lock_for_fork, map_afresh, purge_all, purge_old, reset_after_fork, take,
-    unlock_after_fork,
+    Run, give, grow_in_place, lock_for_fork, map_afresh, purge_all, purge_old, reset_after_fork, take,
+    take_dirty, unlock_after_fork,
 };
 pub(crate) use view::births;
 pub(crate) use view::call_growth_hook;

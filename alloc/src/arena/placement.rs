@@ -19,7 +19,7 @@ pub struct Placement {
     pub dram: NodeMask,
     /// Device nodes; empty = there is no device tier and nothing is ever moved or bound.
     pub device: NodeMask,
-    /// `auto` where a device tier exists, unless the configuration says otherwise.
+    /// `auto` where a device tier exists, unless the configuration says otherwise, or `assist` of a kernel that does not promote.
     pub mode: Mode,
 }
 
@@ -78,7 +78,24 @@ fn detect() -> Placement {
     if dram.is_empty() {
         device = NodeMask::EMPTY;
     }
-    Placement { dram, device, mode: config.mode.unwrap_or(Mode::Auto) }
+    let mode = match config.mode {
+        Some(Mode::Assist) if !device.is_empty() => assist_or_auto(),
+        mode => mode.unwrap_or(Mode::Auto),
+    };
+    Placement { dram, device, mode }
+}
+
+/// `assist` if the kernel promotes, else `auto`.
+#[cold]
+#[inline(never)]
+fn assist_or_auto() -> Mode {
+    if numa::kernel_promotes() {
+        return Mode::Assist;
+    }
+    proc::say(format_args!(
+        "TERRACE_MODE=assist: the kernel promotes nothing (kernel.numa_balancing is not 2); using auto"
+    ));
+    Mode::Auto
 }
 
 fn named_devices(named: &NodeMask, allowed: &NodeMask) -> NodeMask {

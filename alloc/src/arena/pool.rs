@@ -103,7 +103,7 @@ impl Pool {
     /// one before. Empty where no device tier exists: then the system's default policy serves.
     ///
     /// A range that is tiered always has an explicit policy: with the default one, `kernel.numa_balancing=1` undoes every
-    /// demotion at the first touch (measured), with any of these it does not.
+    /// demotion at the first touch (measured), with any of these it does not, but for the one that lets the kernel promote in `assist`.
     pub(crate) fn policies(self) -> impl Iterator<Item = (u32, NodeMask)> {
         let Placement { dram, device, mode } = placement();
         let any = dram.union(device);
@@ -115,6 +115,9 @@ impl Pool {
         let list = match self.home() {
             _ if device.is_empty() => [None, None],
             // The zone list of a CPU's node puts every DRAM node before a device node, so this is "DRAM first".
+            Pool::Default | Pool::Hot | Pool::Cold if *mode == Mode::Assist => {
+                [Some((numa::MPOL_BIND | numa::MPOL_F_NUMA_BALANCING, any)), Some((numa::MPOL_BIND, any))]
+            }
             Pool::Default | Pool::Hot | Pool::Cold if *mode != Mode::Isolate => bind(any),
             Pool::Dram if *mode != Mode::Isolate => prefer(*dram),
             Pool::Default | Pool::Hot | Pool::Cold | Pool::Dram | Pool::DramStrict => bind(*dram),

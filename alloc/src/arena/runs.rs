@@ -69,6 +69,29 @@ pub(crate) fn take(pool: Pool, kind: Kind, extents: usize, align: usize) -> Opti
     Some(run)
 }
 
+/// Takes a free extent whose pages may still be there, for slabs, if that can be had without waiting. Only where there are no tiers: with them,
+/// where pages are matters more than that they are there.
+pub(crate) fn take_dirty(pool: Pool) -> Option<Run> {
+    if !placement().device.is_empty() {
+        return None;
+    }
+    let _state = STATE.try_lock()?;
+    let run = reserve::arenas().iter().filter(|arena| arena.pool() == Pool::Default).find_map(|arena| {
+        let used = arena.used_extents();
+        // SAFETY: the lock is held; each bitmap is borrowed for one call.
+        let (new, old) = unsafe {
+            (next_set(arena.bitmap(DIRTY_NEW), 0, used), next_set(arena.bitmap(DIRTY_OLD), 0, used))
+        };
+        let start = new.or(old)?;
+        // SAFETY: the lock is held. What is dirty is free.
+        let dirty = unsafe { claim(arena, start, 1) };
+        Some(Run { index: extent::index_of(arena.base.load(Ordering::Relaxed)) + start, extents: 1, dirty })
+    })?;
+    extent::at(run.index).hand_out(Kind::Slabs, pool as u8);
+    view::count_live(1);
+    Some(run)
+}
+
 /// Gives `extents` extents from `index` on back.
 ///
 /// # Safety

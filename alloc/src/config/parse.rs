@@ -103,7 +103,7 @@ fn set(config: &mut Config, name: &str, value: Value) {
     let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     match (name, value) {
         ("TERRACE_MODE", Value::Word(i)) => {
-            config.mode = [Mode::Isolate, Mode::Spill, Mode::Auto].get(i).copied();
+            config.mode = [Mode::Isolate, Mode::Spill, Mode::Assist, Mode::Auto].get(i).copied();
         }
         ("TERRACE_DRAM", Value::Size(size)) => config.dram = size,
         ("TERRACE_DEVICE", Value::Size(size)) => config.device = size,
@@ -141,9 +141,6 @@ fn read(index: usize, text: &[u8]) -> Result<Value, Reason> {
     match VARIABLES[index].kind {
         Kind::Word(words) => match words.iter().position(|w| w.as_bytes().eq_ignore_ascii_case(text)) {
             Some(at) => Ok(Value::Word(at)),
-            None if VARIABLES[index].name == "TERRACE_MODE" && text.eq_ignore_ascii_case(b"assist") => {
-                Err(Reason::ModeNotYet)
-            }
             None => Err(out_of_range),
         },
         Kind::Size { auto: true, .. } if text.eq_ignore_ascii_case(b"auto") => Ok(Value::Size(Amount::Auto)),

@@ -123,6 +123,8 @@ fn numbers_are_whole_and_in_range() {
 fn words_are_those_of_the_table() {
     assert_eq!(accepted("TERRACE_MODE", "isolate").mode, Some(Mode::Isolate));
     assert_eq!(accepted("TERRACE_MODE", "Spill").mode, Some(Mode::Spill));
+    assert_eq!(accepted("TERRACE_MODE", "assist").mode, Some(Mode::Assist));
+    assert_eq!(accepted("TERRACE_MODE", "auto").mode, Some(Mode::Auto));
     for (word, choice) in [
         ("auto", TrackerChoice::Auto),
         ("rwp", TrackerChoice::Rwp),
@@ -134,8 +136,11 @@ fn words_are_those_of_the_table() {
     ] {
         assert_eq!(accepted("TERRACE_TRACKER", word).tracker, choice);
     }
-    refused("TERRACE_MODE", "turbo", "TERRACE_MODE=turbo: not one of isolate, spill, auto; using auto");
-    refused("TERRACE_MODE", "assist", "this version does not have this mode; using auto");
+    refused(
+        "TERRACE_MODE",
+        "turbo",
+        "TERRACE_MODE=turbo: not one of isolate, spill, assist, auto; using auto",
+    );
     refused("TERRACE_TRACKER", "pebs", "not one of auto, rwp, perf, idle, refs, writes, alloc; using auto");
     refused("TERRACE_VERBOSE", "2", "not on or off; using off");
 }

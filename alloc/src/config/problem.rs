@@ -33,8 +33,6 @@ pub enum Reason {
     HeadroomNotBelowDevice,
     /// Tiering would start above the DRAM budget it is to keep.
     StartAboveDram,
-    /// A mode of the design that this version does not have.
-    ModeNotYet,
 }
 
 impl fmt::Display for Reason {
@@ -51,7 +49,6 @@ impl fmt::Display for Reason {
             Reason::LowNotBelowHigh => f.write_str("the low watermark is not below the high one"),
             Reason::HeadroomNotBelowDevice => f.write_str("not below TERRACE_DEVICE"),
             Reason::StartAboveDram => f.write_str("above TERRACE_DRAM"),
-            Reason::ModeNotYet => f.write_str("this version does not have this mode"),
         }
     }
 }

@@ -115,7 +115,7 @@ const MIN_BUDGET: u64 = 1 << 20;
 const BUDGET: Kind = Kind::Size { auto: true, min: MIN_BUDGET, max: MAX_SIZE };
 
 /// The words of `TERRACE_MODE`, in the order of [`super::Mode`].
-const MODES: &[&str] = &["isolate", "spill", "auto"];
+const MODES: &[&str] = &["isolate", "spill", "assist", "auto"];
 /// The words of `TERRACE_TRACKER`, in the order of [`super::TrackerChoice`].
 const TRACKERS: &[&str] = &["auto", "rwp", "perf", "idle", "refs", "writes", "alloc"];
 
@@ -126,8 +126,9 @@ pub const VARIABLES: &[Variable] = &[
         kind: Kind::Word(MODES),
         default: "auto",
         meaning: "How far ordinary `malloc` spreads. `isolate`: never on a device node without a hint. `spill`: DRAM \
-                  first, then the device instead of failing; nothing migrates. `auto`: pages migrate both ways. On a \
-                  machine without a device node the modes do not differ.",
+                  first, then the device instead of failing; nothing migrates. `assist`: Terrace demotes and the kernel \
+                  promotes, which takes `kernel.numa_balancing=2`; otherwise as `auto`. `auto`: pages migrate both \
+                  ways. On a machine without a device node the modes do not differ.",
     },
     Variable {
         name: "TERRACE_DRAM",

@@ -6,7 +6,7 @@
 
 use super::system::System;
 use crate::heat::duty::{Duty, Haste};
-use crate::heat::map::{Extent, HeatMap, PAGES, Place};
+use crate::heat::map::{Extent, HeatMap, Moved, PAGES, Place};
 use crate::sys::numa::NodeMask;
 
 /// Share of a core that asking may take over time, beside the tracker's own.
@@ -25,15 +25,17 @@ pub(crate) struct Census {
     cursor: usize,
     duty: Duty,
     rotate_at: u64,
+    /// Whether the kernel promotes pages, too.
+    assisted: bool,
     pages: Vec<usize>,
     status: Vec<i32>,
     index: Vec<u16>,
 }
 
 impl Census {
-    pub(crate) fn new(now: u64) -> Census {
+    pub(crate) fn new(now: u64, assisted: bool) -> Census {
         let (pages, status, index) = (Vec::new(), Vec::new(), Vec::new());
-        Census { cursor: 0, duty: Duty::new(now, SHARE), rotate_at: 0, pages, status, index }
+        Census { cursor: 0, duty: Duty::new(now, SHARE), rotate_at: 0, assisted, pages, status, index }
     }
 
     /// Asks what is most worth asking. `growing`: new pages have appeared since the last call.
@@ -107,7 +109,12 @@ impl Census {
                 Ok(_) => Place::Dram,
                 Err(_) => Place::Absent,
             };
-            extent.pages[usize::from(page)].place = place;
+            let page = &mut extent.pages[usize::from(page)];
+            if self.assisted && (page.place, place) == (Place::Device, Place::Dram) {
+                // The kernel has seen it in use: not to be demoted at once by what is known of it from before.
+                page.note_move(place, Moved::Up, extent.asked);
+            }
+            page.place = place;
         }
         extent.recount();
     }

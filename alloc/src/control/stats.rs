@@ -101,6 +101,7 @@ pub fn mode_code(mode: Mode) -> u64 {
         Mode::Isolate => 1,
         Mode::Spill => 2,
         Mode::Auto => 3,
+        Mode::Assist => 4,
     }
 }
 
@@ -108,7 +109,10 @@ impl StatsSnapshot {
     /// The mode's name; `unknown` for a code of another version.
     #[must_use]
     pub fn mode_name(&self) -> &'static str {
-        ["unknown", "isolate", "spill", "auto"].get(self.mode as usize).copied().unwrap_or("unknown")
+        ["unknown", "isolate", "spill", "auto", "assist"]
+            .get(self.mode as usize)
+            .copied()
+            .unwrap_or("unknown")
     }
 
     /// The tracker's name.
@@ -169,6 +173,7 @@ mod tests {
         assert_eq!(snapshot.mode_name(), "unknown");
         assert_eq!(snapshot.tracker(), "a tracker with a");
         assert_eq!(snapshot.tiers().len(), MAX_TIERS);
-        assert_eq!(StatsSnapshot { mode: mode_code(Mode::Spill), ..snapshot }.mode_name(), "spill");
+        let name = |mode| StatsSnapshot { mode: mode_code(mode), ..snapshot }.mode_name();
+        assert_eq!([Mode::Spill, Mode::Assist, Mode::Auto].map(name), ["spill", "assist", "auto"]);
     }
 }

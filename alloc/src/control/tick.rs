@@ -114,7 +114,7 @@ impl Plane {
             failures: 0,
             map: HeatMap::new(),
             profile: Profile::default(),
-            census: Census::new(now),
+            census: Census::new(now, mode == Mode::Assist),
             planner: Planner::default(),
             segregation: Segregation::default(),
             brake: Brake::default(),

@@ -2,7 +2,7 @@
 
 use super::purge::{self, Idle};
 use super::{Bins, Heap, abandon};
-use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, SLICE_BYTES, SLICES, extent};
+use crate::arena::{self, EXTENT_BYTES, Extent, Kind, Pool, Run, SLICE_BYTES, SLICES, extent};
 use crate::config;
 use crate::sys::mm;
 use core::hint::black_box;
@@ -31,30 +31,41 @@ pub(super) enum Pages {
 impl Bins {
     /// Takes `slices` (1, 8 or 32) aligned slices and publishes them as live; their address.
     pub(super) fn take_slices(&self, heap: &Heap, slices: usize, pages: Pages) -> Option<usize> {
-        if pages == Pages::There {
-            if let Some(addr) = self.take_open(slices, pages) {
-                return Some(addr);
-            }
-            if self.freed.get() >= self.sweep_after(SWEEP_FREED) {
-                self.sweep(heap);
-            }
-        }
-        if self.until_sweep.get() < slices as u32 {
-            // Before growing: what others have freed, and slabs that have run empty.
-            abandon::reclaim_abandoned();
-            self.sweep(heap);
-            self.until_sweep.set(self.sweep_after(SWEEP_LEAST));
-        }
-        if pages == Pages::There
-            && let Some(addr) = self.take_open(slices, pages)
-        {
-            return Some(addr);
-        }
-        self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
-        if let Some(addr) = self.take_open(slices, Pages::Any) {
+        let there = pages == Pages::There;
+        if there && let Some(addr) = self.take_open(slices, Pages::There) {
             return Some(addr);
         }
         let pool = Pool::from_number(self.pool.get());
+        let due = self.until_sweep.get() < slices as u32;
+        let sweeps = due || (there && self.freed.get() >= self.sweep_after(SWEEP_FREED));
+        let mut found = None;
+        if sweeps {
+            // Before growing: what others have freed, and slabs that have run empty.
+            if due {
+                abandon::reclaim_abandoned();
+                self.until_sweep.set(self.sweep_after(SWEEP_LEAST));
+            }
+            self.keeps_extents.set(true);
+            purge::release_idle(heap, Idle::Listed);
+            self.keeps_extents.set(false);
+            self.freed.set(0);
+            if there {
+                found = self.take_open(slices, Pages::There);
+            }
+        }
+        if there && found.is_none() {
+            found = arena::take_dirty(pool).and_then(|run| self.add(heap, run, slices));
+        }
+        if found.is_none() {
+            self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
+            found = self.take_open(slices, Pages::Any);
+        }
+        if sweeps {
+            self.give_empty_extents();
+        }
+        if found.is_some() {
+            return found;
+        }
         let run = match arena::take(pool, Kind::Slabs, 1, 1) {
             Some(run) => run,
             None => {
@@ -68,20 +79,20 @@ impl Bins {
                 arena::take(pool, Kind::Slabs, 1, 1)?
             }
         };
+        self.add(heap, run, slices)
+    }
+
+    /// Adds an extent that was handed out, and takes `slices` of it.
+    fn add(&self, heap: &Heap, run: Run, slices: usize) -> Option<usize> {
         self.extents.set(self.extents.get() + 1);
         let record = extent::at(run.index);
         record.owner.store((&raw const *heap).cast_mut().cast(), Ordering::Release);
-        if run.dirty > 0 {
-            // Pages of its last use may still be there, in slices that this heap may never take.
-            record.dirty_new.store(u32::MAX, Ordering::Relaxed);
-        }
+        // Pages of its last use may still be there, in slices that this heap may never take.
+        let last = record.dirty_new.load(Ordering::Relaxed) | record.dirty_old.load(Ordering::Relaxed);
+        record.dirty_new.store(if run.dirty > 0 { last } else { 0 }, Ordering::Relaxed);
+        record.dirty_old.store(0, Ordering::Relaxed);
         self.link(run.index);
         self.take_open(slices, Pages::Any)
-    }
-
-    fn sweep(&self, heap: &Heap) {
-        purge::release_idle(heap, Idle::Listed);
-        self.freed.set(0);
     }
 
     /// `least`, or the share of all slices if that is more.
@@ -128,10 +139,22 @@ impl Bins {
             self.link(index);
         }
         // The last extent stays: a heap that lives on would take one again at once.
-        if was == freed && self.extents.get() > 1 {
+        if was == freed && self.extents.get() > 1 && !self.keeps_extents.get() {
             self.give_extent(index);
         } else if config::get().purge_ms == 0 || arena::pressure::tight() {
             discard(record, index, freed);
+        }
+    }
+
+    /// Gives back every extent without live slices, but for the last.
+    fn give_empty_extents(&self) {
+        let mut next = self.open.get();
+        while let Some(index) = (next as usize).checked_sub(1) {
+            let record = extent::at(index);
+            next = record.next.load(Ordering::Relaxed);
+            if record.live() == 0 && self.extents.get() > 1 {
+                self.give_extent(index);
+            }
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Bins {
     until_sweep: Cell<u32>,
     /// Slices of the slabs that were listed since they last were.
     freed: Cell<u32>,
+    /// Whether extents without live slices stay for now: the heap is about to grow.
+    keeps_extents: Cell<bool>,
     pool: Cell<u8>,
 }
 
@@ -73,6 +75,7 @@ impl Bins {
             extents: Cell::new(0),
             until_sweep: Cell::new(0),
             freed: Cell::new(0),
+            keeps_extents: Cell::new(false),
             pool: Cell::new(pool as u8),
         }
     }

@@ -3,6 +3,7 @@
 //! Zone: control. Pure arithmetic on one [`Level`].
 
 use crate::config::Mode;
+use crate::tier::mode::{migrates, promotes};
 
 /// How full the tiers are, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Level {
             device_full: self.device_room() == 0,
             ..Needs::default()
         };
-        if mode != Mode::Auto {
+        if !migrates(mode) {
             return n;
         }
         let over_device = (self.device.saturating_sub(self.device_budget))
@@ -77,8 +78,9 @@ impl Level {
             n.promote = 0;
         }
         n.swap = over_device == 0 && room > 0;
-        if self.dram_is_slower {
-            // What is hot is served sooner where it is. What DRAM has keeps its place: moving it out in a rush would turn the tables, and back.
+        if self.dram_is_slower || !promotes(mode) {
+            // What is hot is served sooner where it is, or is the kernel's to promote. What DRAM has keeps its place: moving it out in a rush
+            // would turn the tables, and back.
             (n.promote, n.swap) = (0, false);
         }
         n
@@ -163,5 +165,17 @@ mod tests {
     fn without_migration_only_the_flags_are_set() {
         let n = level(120, 230).needs(Mode::Spill);
         assert_eq!(n, Needs { dram_full: true, device_full: true, ..Needs::default() });
+    }
+
+    #[test]
+    fn in_assist_pages_leave_dram_and_a_device_that_is_over_full_and_nothing_else_moves() {
+        assert_eq!(
+            level(99, 50).needs(Mode::Assist),
+            Needs { swap: false, ..level(99, 50).needs(Mode::Auto) }
+        );
+        assert_eq!(level(99, 50).needs(Mode::Assist).demote, 4 * M);
+        let quiet = level(90, 50).needs(Mode::Assist);
+        assert_eq!((quiet.promote, quiet.demote, quiet.swap), (0, 0, false));
+        assert_eq!(level(90, 230).needs(Mode::Assist).evict, level(90, 230).needs(Mode::Auto).evict);
     }
 }

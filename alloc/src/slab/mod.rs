@@ -73,7 +73,7 @@ pub(crate) struct Slab {
     purged: Cell<u64>,
     /// Those that were free when last looked at, and not handed out since. As `purged`.
     idle: Cell<u64>,
-    /// How many times its bin has gone on to another word of it since the last purge. As `purged`.
+    /// How many times its bin has gone on to another word of it since the last purge, as far as that matters. As `purged`.
     lately: Cell<u8>,
     /// The rest of the line.
     _spare: [u8; 7],

@@ -10,6 +10,9 @@ use crate::arena::{SLICE_BYTES, extent};
 use crate::sys::mm;
 use core::sync::atomic::Ordering;
 
+/// Blocks of so many words, of a slab of one slice, are a few.
+const FEW: u8 = 1;
+
 impl Slab {
     /// Returns pages to the system of blocks that were free at the last call, too, and whose word was not allocated from since. With
     /// `short` of memory, of all that are free now.
@@ -70,7 +73,10 @@ impl Slab {
     /// pages of words that nothing is allocated from meanwhile go even if the slab is in use all the time.
     #[inline]
     pub(crate) fn forget_cursor(&self) {
-        self.lately.set(self.lately.get().saturating_add(1));
+        // No more than tells, for whoever frees a block of it reads this line.
+        if self.lately.get() <= FEW {
+            self.lately.set(self.lately.get() + 1);
+        }
         if self.idle.get() | self.purged.get() != 0 {
             self.forget_cursor_slow();
         }
@@ -87,7 +93,7 @@ impl Slab {
     /// Whether more than a few small blocks have been allocated from it since this was last asked. As [`Slab::purge_pages`], for one its bin has
     /// allocated from.
     pub(crate) fn was_in_use(&self) -> bool {
-        self.lately.replace(0) > u8::from(self.slices == 1)
+        self.lately.replace(0) > if self.slices == 1 { FEW } else { 0 }
     }
 
     /// The pages that blocks of `word` touch, in a slab of one slice.

@@ -12,6 +12,8 @@ pub const MPOL_PREFERRED: u32 = 1;
 pub const MPOL_BIND: u32 = 2;
 /// Like [`MPOL_PREFERRED`] for a set of nodes (Linux 5.15).
 pub const MPOL_PREFERRED_MANY: u32 = 5;
+/// Mode flag: the kernel's NUMA balancing may move pages within the nodes of a [`MPOL_BIND`] (Linux 5.15 for ranges).
+pub const MPOL_F_NUMA_BALANCING: u32 = 1 << 13;
 /// Mode flag: node numbers are physical, not relative to the cpuset.
 pub const MPOL_F_STATIC_NODES: u32 = 1 << 15;
 
@@ -39,6 +41,15 @@ pub fn mbind(addr: usize, len: usize, mode: u32, mask: &NodeMask, flags: u32) ->
     // SAFETY: a policy changes where future pages come from, never contents; the mask outlives the call.
     let ret = unsafe { syscall(libc::SYS_mbind, [addr, len, mode as usize, words, bits, flags as usize]) };
     Errno::check(ret).map(drop)
+}
+
+/// Whether the kernel promotes: NUMA balancing in its tiering mode (`kernel.numa_balancing`, bit 1; Linux 5.18).
+#[must_use]
+pub fn kernel_promotes() -> bool {
+    let mut buf = [0; 16];
+    let n = proc::read_file(c"/proc/sys/kernel/numa_balancing", &mut buf).unwrap_or(0);
+    let mode = core::str::from_utf8(buf[..n].trim_ascii()).ok().and_then(|text| text.parse::<u32>().ok());
+    mode.is_some_and(|mode| mode & 2 != 0)
 }
 
 /// Moves pages of this process, or with `nodes == None` asks where they are (move_pages(2)).

@@ -13,6 +13,12 @@ pub fn needs_control(mode: Mode) -> bool {
 /// Whether pages are moved; in `spill` they are only counted, and new ones directed.
 #[must_use]
 pub fn migrates(mode: Mode) -> bool {
+    mode == Mode::Auto || mode == Mode::Assist
+}
+
+/// Whether hot pages are moved to DRAM because they are hot; in `assist` the kernel does that.
+#[must_use]
+pub fn promotes(mode: Mode) -> bool {
     mode == Mode::Auto
 }
 
@@ -21,8 +27,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_auto_moves_pages_and_only_isolate_needs_nobody() {
-        assert_eq!([Mode::Isolate, Mode::Spill, Mode::Auto].map(migrates), [false, false, true]);
-        assert_eq!([Mode::Isolate, Mode::Spill, Mode::Auto].map(needs_control), [false, true, true]);
+    fn each_mode_does_more_than_the_one_before() {
+        let modes = [Mode::Isolate, Mode::Spill, Mode::Assist, Mode::Auto];
+        assert_eq!(modes.map(needs_control), [false, true, true, true]);
+        assert_eq!(modes.map(migrates), [false, false, true, true]);
+        assert_eq!(modes.map(promotes), [false, false, false, true]);
     }
 }

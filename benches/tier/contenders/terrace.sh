@@ -1,13 +1,14 @@
 # Terrace, with a DRAM budget of BUDGET. The machine is as it is when nobody sets anything: NUMA balancing in its
-# default mode, no demotion. TERRACE_MODE of the caller makes it the contender that only spills (`spill`) or never uses
-# the device unasked (`isolate`).
+# default mode, no demotion. TERRACE_MODE of the caller makes it the contender that only spills (`spill`), never uses
+# the device unasked (`isolate`), or only demotes (`assist`).
 # Pages are moved by Terrace's own thread, with calls of its own: they count as `migrated`, and the CPU time is the
 # program's. `terrace stat` tells them apart.
 . "${0%/*}/counters.sh"
 
 case $verb in
 setup)
-    machine_defaults
+    # `assist` leaves promotion to the kernel, which does it in mode 2 only.
+    [ "${TERRACE_MODE:-}" = assist ] && set_numa 2 false || machine_defaults
     start_counting
     ;;
 run)

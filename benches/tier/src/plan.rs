@@ -42,6 +42,12 @@ pub const CONTENDERS: &[Contender] = &[
         environment: &[("TERRACE_MODE", "spill")],
         what: "Terrace in spill mode: the device holds what DRAM cannot, nothing moves by heat",
     },
+    Contender {
+        name: "terrace-assist",
+        script: SUBJECT,
+        environment: &[("TERRACE_MODE", "assist")],
+        what: "Terrace in assist mode: it demotes, the kernel's NUMA balancing promotes (kernel.numa_balancing=2)",
+    },
 ];
 
 /// A workload of `workloads/tier`.
