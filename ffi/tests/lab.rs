@@ -110,6 +110,7 @@ fn in_assist_the_kernel_promotes_and_terrace_demotes() {
     let shown = vm.file(program).run(command).unwrap().expect_success().stdout;
     let runs: Vec<&str> = shown.split_inclusive("mover errors: ok\n").collect();
     let [auto, assist, kernel] = runs[..] else { panic!("{shown}") };
+    println!("{shown}");
     assert!(auto.contains("TERRACE_MODE=assist: the kernel promotes nothing"), "{shown}");
     let [promoted, demoted] = counts(assist, ["promoted", "demoted"]);
     assert!(!assist.contains("TERRACE_MODE") && promoted == 0 && demoted > 1000, "{shown}");

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(snapshot.mode_name(), "unknown");
         assert_eq!(snapshot.tracker(), "a tracker with a");
         assert_eq!(snapshot.tiers().len(), MAX_TIERS);
-        let name = |mode| StatsSnapshot { mode: mode_code(mode), ..snapshot }.mode_name();
+        let name = |mode| StatsSnapshot { mode: mode_code(mode), ..StatsSnapshot::default() }.mode_name();
         assert_eq!([Mode::Spill, Mode::Assist, Mode::Auto].map(name), ["spill", "assist", "auto"]);
     }
 }
