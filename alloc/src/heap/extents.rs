@@ -53,8 +53,12 @@ impl Bins {
                 found = self.take_open(slices, Pages::There);
             }
         }
-        if there && found.is_none() {
-            found = arena::take_dirty(pool).and_then(|run| self.add(heap, run, slices));
+        if there
+            && found.is_none()
+            && let Some(run) = arena::take_dirty(pool)
+        {
+            self.add(heap, run);
+            found = self.take_open(slices, Pages::There);
         }
         if found.is_none() {
             self.until_sweep.set(self.until_sweep.get().saturating_sub(slices as u32));
@@ -79,11 +83,12 @@ impl Bins {
                 arena::take(pool, Kind::Slabs, 1, 1)?
             }
         };
-        self.add(heap, run, slices)
+        self.add(heap, run);
+        self.take_open(slices, Pages::Any)
     }
 
-    /// Adds an extent that was handed out, and takes `slices` of it.
-    fn add(&self, heap: &Heap, run: Run, slices: usize) -> Option<usize> {
+    /// Adds an extent that was handed out.
+    fn add(&self, heap: &Heap, run: Run) {
         self.extents.set(self.extents.get() + 1);
         let record = extent::at(run.index);
         record.owner.store((&raw const *heap).cast_mut().cast(), Ordering::Release);
@@ -92,7 +97,6 @@ impl Bins {
         record.dirty_new.store(if run.dirty > 0 { last } else { 0 }, Ordering::Relaxed);
         record.dirty_old.store(0, Ordering::Relaxed);
         self.link(run.index);
-        self.take_open(slices, Pages::Any)
     }
 
     /// `least`, or the share of all slices if that is more.
@@ -134,15 +138,18 @@ impl Bins {
         let was = record.live();
         debug_assert_eq!(was & freed, freed);
         record.set_live(was & !freed);
-        record.dirty_new.fetch_or(freed, Ordering::Relaxed);
         if was == u32::MAX {
             self.link(index);
         }
         // The last extent stays: a heap that lives on would take one again at once.
-        if was == freed && self.extents.get() > 1 && !self.keeps_extents.get() {
-            self.give_extent(index);
-        } else if config::get().purge_ms == 0 || arena::pressure::tight() {
+        let gives = was == freed && self.extents.get() > 1 && !self.keeps_extents.get();
+        if !gives && (config::get().purge_ms == 0 || arena::pressure::tight()) {
             discard(record, index, freed);
+            return;
+        }
+        record.dirty_new.fetch_or(freed, Ordering::Relaxed);
+        if gives {
+            self.give_extent(index);
         }
     }
 
