@@ -45,8 +45,8 @@ pub const CONTENDERS: &[Contender] = &[
     Contender {
         name: "terrace-assist",
         script: SUBJECT,
-        environment: &[("TERRACE_MODE", "assist")],
-        what: "Terrace in assist mode: it demotes, the kernel's NUMA balancing promotes (kernel.numa_balancing=2)",
+        environment: &[("TERRACE_MODE", "assist"), ("TERRACE_WATERMARKS", "80,70")],
+        what: "Terrace in assist mode: it demotes from 80 % of its DRAM on, the kernel promotes (kernel.numa_balancing=2)",
     },
 ];
 
