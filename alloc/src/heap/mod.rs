@@ -61,7 +61,7 @@ pub(crate) struct Bins {
     until_sweep: Cell<u32>,
     /// Slices of the slabs that were listed since they last were.
     freed: Cell<u32>,
-    /// Whether extents without live slices stay for now: the heap is about to grow.
+    /// Whether extents without live slices stay until the sweep is over: it goes before growing, which may need them.
     keeps_extents: Cell<bool>,
     pool: Cell<u8>,
 }
