@@ -186,17 +186,13 @@ impl Bins {
 
     /// Discards slices that have been free for a whole purge period.
     pub(super) fn purge_slices(&self, all: bool) {
+        if all {
+            self.give_empty_extents();
+        }
         let mut next = self.open.get();
         while let Some(index) = (next as usize).checked_sub(1) {
             let record = extent::at(index);
             next = record.next.load(Ordering::Relaxed);
-            if all
-                && record.live() == 0
-                && !(self.extents.get() == 1 && self.open.get() as usize == index + 1 && next == 0)
-            {
-                self.give_extent(index);
-                continue;
-            }
             let new = record.dirty_new.swap(0, Ordering::Relaxed);
             let old = record.dirty_old.swap(new, Ordering::Relaxed);
             let due = if all { record.dirty_old.swap(0, Ordering::Relaxed) | old } else { old };
