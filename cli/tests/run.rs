@@ -4,6 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+mod support;
+use support::copy_program;
+
 /// A shared library that is certainly loadable here, standing for libterrace.so: the C library of this very process.
 fn some_library() -> PathBuf {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -154,7 +157,7 @@ fn the_library_is_found_beside_the_command_and_in_lib() {
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir_all(root.join("bin")).unwrap();
         std::fs::create_dir_all(root.join("lib")).unwrap();
-        std::fs::copy(env!("CARGO_BIN_EXE_terrace"), root.join("bin/terrace")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_terrace"), &root.join("bin/terrace"));
         let run = || {
             let mut command = Command::new(root.join("bin/terrace"));
             command.args(["run", "env"]).env_remove("TERRACE_LIB").env_remove("LD_PRELOAD").output().unwrap()

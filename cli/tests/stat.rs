@@ -8,6 +8,9 @@ use serde_json::Value;
 use terrace::config::Mode;
 use terrace::control::stats::{StatsPage, StatsSnapshot, TierStats, mode_code};
 
+mod support;
+use support::copy_program;
+
 /// One page a process: tests that publish take turns.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -141,7 +144,7 @@ fn another_users_page_is_refused_by_name() {
     page.publish(&sample());
     // The build directory may be closed to that user: run a copy from where anybody may.
     let copy = std::env::temp_dir().join(format!("terrace-stat-{}", std::process::id()));
-    std::fs::copy(env!("CARGO_BIN_EXE_terrace"), &copy).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_terrace"), &copy);
     let me = std::process::id().to_string();
     let said = refused(Command::new(&copy).args(["stat", &me]).uid(65534).gid(65534));
     std::fs::remove_file(copy).unwrap();

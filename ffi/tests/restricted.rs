@@ -105,7 +105,9 @@ fn a_chroot_with_nothing_but_the_libraries_is_enough() {
         let inside = root.join(file.trim_start_matches('/'));
         std::fs::create_dir_all(inside.parent().expect("a file has a directory"))
             .expect("directories can be made");
-        std::fs::copy(file, inside).expect("a library can be copied");
+        // By another process: one that a test beside this one starts could inherit a descriptor open for writing,
+        // and the copy would not run while it does (ETXTBSY).
+        run(Command::new("cp").arg(file).arg(inside), 10).expect_success("cp");
     }
     let mut command = Command::new("chroot");
     command.arg(&root).arg("/usr/bin/env").arg(format!("LD_PRELOAD={}", library().display())).arg(&files[0]);

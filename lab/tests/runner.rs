@@ -1,7 +1,6 @@
 //! The runner: what goes in, what comes out, and what happens when a command does not end.
 
 use lab::{Kernel, LabError, Layout, UNFINISHED, Vm};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -91,8 +90,12 @@ fn with_stand_in_emulator(name: &str, script: &str) -> (Option<i32>, usize, Stri
         {script}"#,
         attempts.display()
     );
-    std::fs::write(&emulator, text).unwrap();
-    std::fs::set_permissions(&emulator, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // By another process: one that a test beside this one starts could inherit a descriptor open for writing, and
+    // the script would not run while it does (ETXTBSY).
+    std::fs::write(dir.join("script"), text).unwrap();
+    let mut install = Command::new("install");
+    install.args(["-m", "755"]).arg(dir.join("script")).arg(&emulator);
+    assert!(install.status().unwrap().success());
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"));
     lab.env_remove("LAB_CRASH_RETRIES");
     let run = lab.env("LAB_QEMU", &emulator).args(["--layout", "one-node", "--", "true"]).output().unwrap();
