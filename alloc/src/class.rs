@@ -115,9 +115,15 @@ pub(crate) fn aligned_class(size: usize, align: usize) -> Option<usize> {
     if align > SLICE_BYTES || size > MAX_SMALL {
         return None;
     }
-    // Slabs end on slice boundaries, so a block size that is a multiple of the alignment aligns every block. The powers of two
-    // are among the classes, so the search is short.
-    (class_of(size.max(align))..CLASSES).find(|&class| class_bytes(class).is_multiple_of(align))
+    // The powers of two are among the classes, so the search is short.
+    (class_of(size.max(align))..CLASSES).find(|&class| aligns(class_bytes(class), align))
+}
+
+/// Whether all blocks of so many bytes lie at multiples of `align`, a power of two and at most [`SLICE_BYTES`]: slabs end on slice boundaries,
+/// so they do if their size is one.
+#[inline(always)]
+pub(crate) const fn aligns(block_bytes: usize, align: usize) -> bool {
+    block_bytes & (align - 1) == 0
 }
 
 #[cfg(test)]

@@ -97,6 +97,25 @@ fn four_threads_of_everything_leave_nothing() {
 }
 
 #[test]
+fn blocks_of_every_size_lie_at_multiples_of_every_alignment() {
+    let _turn = turn();
+    for align in (0..19).map(|shift| 1usize << shift) {
+        for size in [1, 24, align + align / 2, 3 * align, 5 * align] {
+            // The second time from slabs that are in use already.
+            for _ in 0..2 {
+                let blocks: Vec<*mut u8> = (0..5).map(|_| raw::memalign(align, size)).collect();
+                assert!(
+                    blocks.iter().all(|at| at.addr().is_multiple_of(align)),
+                    "{size} at {align}: {blocks:?}"
+                );
+                // SAFETY: live blocks of this heap, freed once.
+                blocks.into_iter().for_each(|at| unsafe { raw::free(at) });
+            }
+        }
+    }
+}
+
+#[test]
 fn blocks_freed_by_another_thread_come_back() {
     let _turn = turn();
     let before = live_blocks();

@@ -4,7 +4,7 @@
 //! any time, also before constructors and after a thread's destructors, but like malloc(3) not from a signal handler.
 //! Blocks are aligned to 16 bytes at least.
 
-use crate::arena::{self, Pool};
+use crate::arena::{self, Pool, SLICE_BYTES};
 use crate::class::{self, FINE_MAX, MAX_SMALL, class_of};
 use crate::heap::{self, slot_heap};
 use crate::pagemap;
@@ -116,7 +116,17 @@ pub unsafe fn free_aligned_sized(block: *mut u8, align: usize, size: usize) {
 #[inline]
 #[must_use]
 pub fn memalign(align: usize, size: usize) -> *mut u8 {
-    if align <= 16 { malloc(size) } else { malloc_in(Pool::Default, size, align, false) }
+    let bytes = size.max(align);
+    if bytes <= MAX_SMALL && align <= SLICE_BYTES {
+        // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
+        let slab = unsafe { &*(*slot_heap()).default.in_use(class::place_of(bytes)) };
+        if class::aligns(slab.block_bytes as usize, align)
+            && let Some(block) = slab.pop()
+        {
+            return block.as_ptr();
+        }
+    }
+    malloc_in(Pool::Default, size, align, false)
 }
 
 /// Allocates `size` bytes at a multiple of `align`, a power of two, in `pool`. Null = no memory, or a strict pool has no room.

@@ -14,9 +14,16 @@ set_numa() {
     echo "$2" > /sys/kernel/mm/numa/demotion_enabled
 }
 
+# collapsing SECONDS: how often khugepaged looks for pages to make a huge one of. It puts that on the node that most of them are on, so
+# it moves pages, too, and does not count them as migrated.
+collapsing() { echo $(($1 * 1000)) > /sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs; }
+
 # What the guest has when nobody sets anything: the kernel's own balancing, which on these nodes promotes a page when
 # a program touches it twice, and no demotion.
-machine_defaults() { set_numa 1 false; }
+machine_defaults() {
+    set_numa 1 false
+    collapsing 10
+}
 
 # CPU time so far of the kernel threads that move pages, in ms. kdamond threads end with their work: ask before that.
 kernel_cpu_ms() {
@@ -59,12 +66,13 @@ grown() {
 }
 
 # What every contender prints. `promoted` and `demoted` are what the kernel calls so itself; `migrated` is every page
-# moved for any reason: by the kernel, by a program's own call, and by compaction.
+# moved for any reason but khugepaged's: by the kernel, by a program's own call, and by compaction. `collapsed` is how many huge pages that made.
 print_counters() {
     echo "promoted=$(grown pgpromote_success)"
     echo "demoted=$(grown pgdemote_kswapd pgdemote_direct pgdemote_khugepaged)"
     echo "migrated=$(grown pgmigrate_success)"
     echo "migrate_failed=$(grown pgmigrate_fail)"
+    echo "collapsed=$(grown thp_collapse_alloc)"
     was=$(awk '$1 == "cpu_ms" { print $2 }' "$saved")
     echo "cpu_ms=$(($(kernel_cpu_ms) - was))"
 }
