@@ -7,6 +7,7 @@
 case $verb in
 setup)
     set_numa 0 false
+    collapsing 86400
     start_counting
     ;;
 run) exec "$@" ;;
