@@ -44,7 +44,7 @@ extern "C" fn allocate_more(size: usize) -> *mut u8 {
 }
 
 extern "C" fn allocate_more_at(size: usize, site: usize) -> *mut u8 {
-    raw::malloc_at(size, site)
+    raw::malloc_more(size, site)
 }
 
 /// As [`allocate`], with an alignment; null when it is not a power of two.

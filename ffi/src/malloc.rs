@@ -77,7 +77,7 @@ extern "C" fn malloc_more(size: usize) -> *mut c_void {
 }
 
 extern "C" fn malloc_more_at(size: usize, site: usize) -> *mut c_void {
-    or_no_memory(raw::malloc_at(size, site))
+    or_no_memory(raw::malloc_more(size, site))
 }
 
 /// `calloc(3)`.
@@ -187,9 +187,6 @@ pub(crate) extern "C" fn pvalloc(size: usize) -> *mut c_void {
 /// `malloc_usable_size(3)`: 0 for null.
 #[unsafe(no_mangle)]
 pub(crate) unsafe extern "C" fn malloc_usable_size(p: *mut c_void) -> usize {
-    if p.is_null() {
-        return 0;
-    }
-    // SAFETY: the caller gives a live block.
+    // SAFETY: the caller gives a live block, or null.
     unsafe { raw::usable_size(p.cast()) }
 }

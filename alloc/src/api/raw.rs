@@ -13,7 +13,7 @@ use core::ptr::{self, NonNull};
 
 pub use crate::heap::heap_stats;
 
-/// Up to so many bytes [`malloc_fast`] may serve, and [`malloc_at`] wants to know for whom.
+/// Up to so many bytes [`malloc_fast`] may serve, and [`malloc_more`] wants to know for whom.
 pub const FAST_MAX: usize = FINE_MAX;
 
 /// The fast path of [`malloc`] for up to [`FAST_MAX`] bytes alone: `None` says nothing but that it takes the slow one. For callers that
@@ -26,19 +26,20 @@ pub fn malloc_fast(size: usize) -> Option<NonNull<u8>> {
     unsafe { (*(*slot_heap()).default.in_use(place)).pop() }
 }
 
+/// The slow path of [`malloc`] for up to [`FAST_MAX`] bytes, where [`malloc_fast`] had none, for `site`: the return address of the
+/// allocation function that was called, or another number that tells who asks, or 0. Where the heap does not fit in DRAM, such blocks
+/// of different sites lie on different pages ([`arena::sites`]).
+#[inline]
+#[must_use]
+pub fn malloc_more(size: usize, site: usize) -> *mut u8 {
+    debug_assert!(size <= FAST_MAX);
+    heap::allocate_slow(Pool::Default, class_of(size), size, 16, site)
+}
+
 /// Allocates `size` bytes (malloc(3)); size 0 gets a block of its own. Null = no memory.
 #[inline(always)]
 #[must_use]
 pub fn malloc(size: usize) -> *mut u8 {
-    malloc_at(size, 0)
-}
-
-/// As [`malloc`], for `site`: the return address of the allocation function that was called, or another number that tells who
-/// asks, or 0. Where the heap does not fit in DRAM, blocks of up to [`FAST_MAX`] bytes of different sites lie on different pages
-/// ([`arena::sites`]).
-#[inline(always)]
-#[must_use]
-pub fn malloc_at(size: usize, site: usize) -> *mut u8 {
     if size > MAX_SMALL {
         return heap::allocate_large(Pool::Default, size, 1, false);
     }
@@ -46,7 +47,7 @@ pub fn malloc_at(size: usize, site: usize) -> *mut u8 {
     // SAFETY: the slot holds a heap or a sentinel, both of which live for ever; a bin holds a live slab or the empty one.
     match unsafe { (*(*slot_heap()).default.in_use(place)).pop() } {
         Some(block) => block.as_ptr(),
-        None => heap::allocate_slow(Pool::Default, class_of(size), size, 16, site),
+        None => heap::allocate_slow(Pool::Default, class_of(size), size, 16, 0),
     }
 }
 
@@ -206,8 +207,28 @@ pub unsafe fn realloc_in(pool: Pool, block: *mut u8, size: usize) -> *mut u8 {
 ///
 /// # Safety
 /// * `block` is null or a live block.
+#[inline]
 #[must_use]
 pub unsafe fn usable_size(block: *mut u8) -> usize {
+    let addr = block.addr();
+    if let Some(off) = pagemap::offset(addr) {
+        let slab = pagemap::slab_at(off);
+        // SAFETY: the page map holds null or headers that stay readable.
+        if let Some(slab) = unsafe { slab.as_ref() }
+            && !slab.is_hardened()
+            && slab.index_of(addr).is_ok()
+        {
+            return slab.block_bytes as usize;
+        }
+    }
+    // SAFETY: passed on from the caller.
+    unsafe { usable_size_slow(block) }
+}
+
+/// [`usable_size`] of null, of large spans, in hardened mode, and of what is not ours.
+#[cold]
+#[inline(never)]
+unsafe fn usable_size_slow(block: *mut u8) -> usize {
     if block.is_null() {
         return 0;
     }

@@ -1,9 +1,10 @@
 //! The slow path of free: null, other threads' blocks, full slabs, large spans, foreign pointers, faults. Zone: cold.
 
-use super::{Heap, abandon, foreign, hardened, large, thread};
+use super::{Heap, abandon, foreign, hardened, large, slot_heap, thread};
 use crate::arena;
 use crate::pagemap;
-use crate::slab::{FreeFault, LARGE, Slab};
+use crate::slab::{FULL, FreeFault, LARGE, Slab};
+use crate::sync::atomic::Ordering;
 use crate::sys::proc::die;
 use core::ptr;
 
@@ -14,10 +15,13 @@ use core::ptr;
 #[cold]
 #[inline(never)]
 pub(crate) unsafe fn free_slow(ptr: *mut u8) {
+    let addr = ptr.addr();
+    if let Some((heap, slab)) = own_full_slab(addr) {
+        return heap.free_full(slab, addr).unwrap_or_else(|fault| report(addr, fault));
+    }
     if ptr.is_null() {
         return;
     }
-    let addr = ptr.addr();
     let Some(slab) = slab_of(addr) else {
         if hardened::guard::free(addr) {
             return;
@@ -43,6 +47,17 @@ pub(crate) unsafe fn free_slow(ptr: *mut u8) {
     if let Err(fault) = result {
         report(addr, fault);
     }
+}
+
+/// The slab that the page map has for `addr`, if it is one of this thread's heap that was found full, with that heap: of what is freed here, most is.
+fn own_full_slab(addr: usize) -> Option<(&'static Heap, &'static Slab)> {
+    let slab = pagemap::slab_at(pagemap::offset(addr)?);
+    // SAFETY: the page map holds null or headers that stay readable.
+    let slab = unsafe { slab.as_ref() }?;
+    let heap = slot_heap();
+    let own = ptr::eq(slab.owner.load(Ordering::Relaxed), heap.map_addr(|addr| addr | FULL));
+    // SAFETY: no slab is a sentinel's, so the slot holds this thread's heap, which is never freed.
+    own.then(|| (unsafe { &*heap }, slab))
 }
 
 /// The slab, or [`LARGE`], that the page map has for `addr`; `None` if the address is not in an arena. Ends the process if it is, but
@@ -85,8 +100,7 @@ pub(crate) fn report_use(addr: usize, fault: FreeFault) -> ! {
 impl Heap {
     /// Frees a block of one of this heap's slabs that had been found full. Once that is worth the while it goes on the list.
     fn free_full(&self, slab: &Slab, addr: usize) -> Result<(), FreeFault> {
-        slab.push_local(addr)?;
-        let index = slab.index_of(addr)?;
+        let index = slab.push_local(addr)?;
         if slab.is_full() && slab.is_worth_listing(index) {
             let _guard = self.lock.lock();
             slab.begin_at(index);

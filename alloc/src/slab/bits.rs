@@ -29,10 +29,6 @@ const fn warm_blocks(bytes: usize) -> usize {
     }
 }
 
-/// How many blocks of a word are free when a full slab is listed again; with fewer than 64 blocks, one. So up to one block in thirty of
-/// a full slab is not used.
-const WORTH_LISTING: u32 = 3;
-
 const fn words_for(blocks: usize) -> usize {
     blocks.div_ceil(64)
 }
@@ -42,12 +38,16 @@ fn header_bytes(blocks: usize, bytes: usize, hardened: bool) -> usize {
     bits_end(words_for(blocks)) + if hardened { side_bytes(blocks, bytes) } else { 0 }
 }
 
-/// Whether at least four bits are set.
-const fn at_least_four(bits: u64) -> bool {
-    // Each step clears the lowest bit; zero stays zero.
-    let bits = bits & bits.wrapping_sub(1);
+/// Whether at least three bits are set.
+const fn at_least_three(bits: u64) -> bool {
+    // Each step clears the lowest bit; zero stays zero. (Counting takes three times as many instructions where POPCNT must not be used.)
     let bits = bits & bits.wrapping_sub(1);
     bits & bits.wrapping_sub(1) != 0
+}
+
+/// Whether at least four bits are set.
+const fn at_least_four(bits: u64) -> bool {
+    at_least_three(bits & bits.wrapping_sub(1))
 }
 
 impl Slab {
@@ -129,9 +129,10 @@ impl Slab {
     /// Whether a full slab is to be listed now that block `index` is free. By the owner.
     ///
     /// Where many slabs are full and blocks are freed at random, a slab listed at its first free block would be full again at the next
-    /// malloc, which would be a slow call each time, as would every free.
+    /// malloc, which would be a slow call each time, as would every free. So it waits for three of a word, and up to one block in thirty is
+    /// not used.
     pub(crate) fn is_worth_listing(&self, index: usize) -> bool {
-        self.blocks < 64 || self.local(index / 64).load(Ordering::Relaxed).count_ones() >= WORTH_LISTING
+        self.blocks < 64 || at_least_three(self.local(index / 64).load(Ordering::Relaxed))
     }
 
     /// Makes the word of block `index` the next that is allocated from. By the owner under its lock, for a slab that it does not allocate from.

@@ -73,9 +73,9 @@ impl Slab {
         Ok(index)
     }
 
-    /// Gives the block at `addr` back; by the owning thread.
+    /// Gives the block at `addr` back; by the owning thread. Its index.
     #[inline(always)]
-    pub(crate) fn push_local(&self, addr: usize) -> Result<(), FreeFault> {
+    pub(crate) fn push_local(&self, addr: usize) -> Result<usize, FreeFault> {
         let index = self.index_of(addr)?;
         let word = self.local(index / 64);
         let bits = word.load(Ordering::Relaxed);
@@ -84,6 +84,6 @@ impl Slab {
             return Err(FreeFault::Double);
         }
         word.store(with, Ordering::Relaxed);
-        Ok(())
+        Ok(index)
     }
 }

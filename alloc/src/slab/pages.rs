@@ -186,7 +186,7 @@ mod tests {
             slab.forget_cursor();
             let block = slab.pop().expect("free blocks").addr().get();
             assert_eq!(block, freed[0], "beside those that stay");
-            assert_eq!(slab.push_local(block), Ok(()));
+            assert_eq!(slab.push_local(block), Ok(slab.index_of(block).unwrap()));
             slab.purge_pages(false);
         }
         // Words 0 and 1 are in use. What lies on pages of their own behind that was freed, and has gone.

@@ -19,7 +19,13 @@ pub(crate) fn step(random: &mut Random, live: &mut Vec<Block>, short: bool) -> u
         0..=5 => {
             let size = random.size();
             // One of a few allocation sites, which the heap may be told to keep apart.
-            got(raw::malloc_at(size, 16 << (random.next() % 12)), size, seed)
+            let site = 16 << (random.next() % 12);
+            let at = match raw::malloc_fast(size) {
+                Some(block) => block.as_ptr(),
+                None if size <= raw::FAST_MAX => raw::malloc_more(size, site),
+                None => raw::malloc(size),
+            };
+            got(at, size, seed)
         }
         6 => {
             let size = random.size();

@@ -101,7 +101,7 @@ impl Heap {
     /// Frees a dead block. Under the lock, by the owner or for a heap without one.
     fn release(&self, addr: usize, slab: &Slab) {
         let freed = if ptr::eq(slab.heap(), self) {
-            slab.push_local(addr).inspect(|()| self.list_if_full(slab))
+            slab.push_local(addr).map(|_| self.list_if_full(slab))
         } else {
             // Under this heap's lock, so no fork finds the push half done.
             slab.index_of(addr).and_then(|index| slab.push_remote_block(index))
