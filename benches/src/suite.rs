@@ -71,6 +71,7 @@ pub(crate) const ALL: &[Benchmark] = &[
     workload("thread-once", "threads that are created, allocate once and exit: 100,000 at 100 %", 5, 100),
     workload("local-1", "blocks of up to 516 B replaced at random, one thread", 25, 100),
     workload("local-2", "the same by each of two threads, twice the work in all", 25, 100),
+    workload("local-apart", "the same by each of two processes, which share nothing", 25, 100),
     workload("oversubscribed-8", "eight threads, one operation in 16 hands a block on", 20, 100),
     workload("oversubscribed-32", "32 threads, the same work in all", 20, 100),
     workload("realloc-vectors", "64 vectors growing by half to about 16 KiB, side by side", 50, 150),

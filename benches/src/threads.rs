@@ -5,7 +5,7 @@ use crate::report::{Cell, Quantity, Results};
 use crate::stats::median;
 use std::fmt::Write;
 
-/// `local-1` and `local-2` at the same percentage are the same work for each thread.
+/// `local-1`, `local-2` and `local-apart` at the same percentage are the same work for each thread.
 fn row<'a>(results: &'a Results, name: &str) -> Option<&'a [Cell]> {
     let index = results.benchmarks.iter().position(|b| b.name == name)?;
     Some(&results.cells[index])
@@ -24,18 +24,27 @@ pub(crate) fn tables(results: &Results) -> String {
     if let (Some(one), Some(two)) = (row(results, "local-1"), row(results, "local-2")) {
         out.push_str(
             "### Two threads to one, each with blocks of its own\n\nTwice the work on two threads. Speed-up by wall time, 2 at best, \
-             and only on an idle machine; CPU time by that of twice one thread, 1 at best.\n\n\
-             | allocator | speed-up | CPU time |\n|---|---:|---:|\n",
+             and only on an idle machine; CPU time by that of twice one thread, 1 at best. *Apart*: the same in two processes, which \
+             share nothing, so that what they fall short of is the machine's.\n\n\
+             | allocator | speed-up | CPU time | apart: speed-up | CPU time | threads to apart, CPU time |\n\
+             |---|---:|---:|---:|---:|---:|\n",
         );
-        for ((one, two), allocator) in one.iter().zip(two).zip(&results.allocators) {
-            let ratio = |quantity| Some(one.median(quantity)? * 2.0 / two.median(quantity)?);
-            let cpu = ratio(Quantity::Cpu).map(|r| 1.0 / r);
+        let apart = row(results, "local-apart");
+        for (index, allocator) in results.allocators.iter().enumerate() {
+            let of = |row: &[Cell], quantity| row[index].median(quantity);
+            let ratio =
+                |both: Option<&[Cell]>, quantity| Some(2.0 * of(one, quantity)? / of(both?, quantity)?);
+            let cpu = |both| ratio(both, Quantity::Cpu).map(|r| 1.0 / r);
+            let to_apart = cpu(Some(two)).zip(cpu(apart)).map(|(threads, apart)| threads / apart);
             let _ = writeln!(
                 out,
-                "| {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} |",
                 allocator.name,
-                cell(ratio(Quantity::Wall), 2),
-                cell(cpu, 2)
+                cell(ratio(Some(two), Quantity::Wall), 2),
+                cell(cpu(Some(two)), 2),
+                cell(ratio(apart, Quantity::Wall), 2),
+                cell(cpu(apart), 2),
+                cell(to_apart, 2)
             );
         }
         out.push('\n');

@@ -28,6 +28,7 @@ static const struct {
     {"thread-once", run_thread_once},
     {"local-1", run_local_1},
     {"local-2", run_local_2},
+    {"local-apart", run_local_apart},
     {"oversubscribed-8", run_oversubscribed_8},
     {"oversubscribed-32", run_oversubscribed_32},
     {"sized-deletes", run_sized_deletes},

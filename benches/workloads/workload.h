@@ -106,6 +106,7 @@ uint64_t run_thread_churn(uint64_t percent);
 uint64_t run_thread_once(uint64_t percent);
 uint64_t run_local_1(uint64_t percent);
 uint64_t run_local_2(uint64_t percent);
+uint64_t run_local_apart(uint64_t percent);
 uint64_t run_oversubscribed_8(uint64_t percent);
 uint64_t run_oversubscribed_32(uint64_t percent);
 /* fragmentation.c */
