@@ -236,7 +236,7 @@ fn publish(arena: &'static Arena, slot: usize, base: usize, bytes: usize, need: 
     if !arena.commit(need) {
         return false;
     }
-    let Some(bitmaps) = meta::take_zeroed(3 * words * 8) else { return false };
+    let Some(bitmaps) = meta::take_zeroed(3 * words * 8, 0) else { return false };
     arena.bitmaps.store(bitmaps.as_ptr().cast(), Ordering::Relaxed);
     COUNT.store(slot + 1, Ordering::Release);
     true

@@ -15,6 +15,8 @@ use core::ptr;
 pub(super) struct Registry {
     /// Every heap ever made, linked by `next_heap`.
     pub(super) all: *mut Heap,
+    /// How many were made.
+    pub(super) made: usize,
     /// Heaps without a thread, linked by `next_abandoned`.
     pub(super) abandoned: *mut Heap,
 }
@@ -36,21 +38,23 @@ impl Registry {
 }
 
 pub(super) static REGISTRY: Lock<Registry> =
-    Lock::new(Registry { all: ptr::null_mut(), abandoned: ptr::null_mut() });
+    Lock::new(Registry { all: ptr::null_mut(), made: 0, abandoned: ptr::null_mut() });
 static SHARED: Lock<()> = Lock::new(());
 pub(super) static SHARED_HEAP: AtomicPtr<Heap> = AtomicPtr::new(ptr::null_mut());
 
 /// Makes a heap owned by the calling thread.
 pub(super) fn create() -> Option<*mut Heap> {
     let mut registry = REGISTRY.lock();
-    let heap = meta::take_zeroed(size_of::<Heap>())?.cast::<Heap>().as_ptr();
+    let stripe = registry.made % meta::STRIPES;
+    let heap = meta::take_zeroed(size_of::<Heap>(), stripe)?.cast::<Heap>().as_ptr();
     // SAFETY: fresh metadata of the right size, 64-byte aligned.
     unsafe {
-        heap.write(Heap::new());
+        heap.write(Heap { stripe: stripe as u8, ..Heap::new() });
         (*heap).live.store(true, Ordering::Relaxed);
         (*heap).next_heap.set(registry.all);
     }
     registry.all = heap;
+    registry.made += 1;
     Some(heap)
 }
 
@@ -153,7 +157,7 @@ impl Heap {
             return Some(bins);
         }
         let slot = &self.pools[pool as usize];
-        let bins = meta::take_zeroed(size_of::<Bins>())?.cast::<Bins>().as_ptr();
+        let bins = meta::take_zeroed(size_of::<Bins>(), self.stripe())?.cast::<Bins>().as_ptr();
         // SAFETY: fresh metadata of the right size, 64-byte aligned.
         unsafe { bins.write(Bins::new(pool)) };
         slot.store(bins, Ordering::Release);

@@ -138,6 +138,8 @@ pub(crate) struct Heap {
     /// When the last purge began, and how long it took. By the owner, or under the lock without one.
     last_purge_ms: Cell<u64>,
     purge_took_ms: Cell<u64>,
+    /// Where its metadata lies: [`meta::take_zeroed`].
+    stripe: u8,
     /// Next in the registry of all heaps, constant once there.
     next_heap: Cell<*mut Heap>,
     /// Next in the list of abandoned heaps. Under the registry's lock.
@@ -166,9 +168,17 @@ impl Heap {
             sampling: Cell::new(false),
             last_purge_ms: Cell::new(0),
             purge_took_ms: Cell::new(0),
+            stripe: 0,
             next_heap: Cell::new(ptr::null_mut()),
             next_abandoned: Cell::new(ptr::null_mut()),
         }
+    }
+}
+
+impl Heap {
+    /// The stripe that its metadata lies in.
+    pub(crate) fn stripe(&self) -> usize {
+        usize::from(self.stripe)
     }
 }
 

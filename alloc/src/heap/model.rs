@@ -69,7 +69,7 @@ pub(crate) unsafe fn forget_all() {
         let give = |block: *mut u8, bytes| {
             if let Some(block) = NonNull::new(block) {
                 // SAFETY: as above; it came from `take_zeroed` with this size.
-                unsafe { meta::recycle(block, bytes) };
+                unsafe { meta::recycle(block, bytes, heap.stripe()) };
             }
         };
         for bins in &heap.pools {
@@ -78,6 +78,6 @@ pub(crate) unsafe fn forget_all() {
         give(heap.remote_cache.get().cast(), size_of::<RemoteCache>());
         give(this.cast(), size_of::<Heap>());
     }
-    (registry.all, registry.abandoned) = (ptr::null_mut(), ptr::null_mut());
+    (registry.all, registry.made, registry.abandoned) = (ptr::null_mut(), 0, ptr::null_mut());
     SHARED_HEAP.store(ptr::null_mut(), Ordering::Relaxed);
 }

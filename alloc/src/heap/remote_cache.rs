@@ -93,7 +93,7 @@ impl Heap {
     /// What its thread has gathered, made if need be; `None` without metadata. By the owner.
     fn remote_cache(&self) -> Option<&RemoteCache> {
         if self.remote_cache.get().is_null() {
-            self.remote_cache.set(make()?);
+            self.remote_cache.set(make(self.stripe())?);
         }
         // SAFETY: as in `give_gathered`.
         unsafe { self.remote_cache.get().as_ref() }
@@ -130,8 +130,8 @@ impl Heap {
 
 #[cold]
 #[inline(never)]
-fn make() -> Option<*mut RemoteCache> {
-    let cache = meta::take_zeroed(size_of::<RemoteCache>())?;
+fn make(stripe: usize) -> Option<*mut RemoteCache> {
+    let cache = meta::take_zeroed(size_of::<RemoteCache>(), stripe)?;
     // A child forked in between must not find one that is not empty yet.
     compiler_fence(Ordering::Release);
     Some(cache.as_ptr().cast())

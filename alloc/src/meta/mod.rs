@@ -11,6 +11,7 @@
 mod pool;
 mod rust;
 
+pub(crate) use pool::STRIPES;
 pub use rust::MetaAlloc;
 pub(crate) use rust::{give_own, own_bytes, take_own, wait_in_threads_with};
 
@@ -43,9 +44,10 @@ static HEADERS: Lock<Pool<LINE>> = Lock::new(Pool::new(None));
 static RUST: Lock<Pool<TWO_LINES>> = Lock::new(Pool::new(Some(&IN_NEED)));
 static IN_NEED: Reserve = Reserve(UnsafeCell::new([0; pool::RESERVE]));
 
-/// A zero-filled metadata block of `bytes` bytes, 64-byte aligned.
-pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
-    let block = HEADERS.lock().take(bytes)?;
+/// A zero-filled metadata block of `bytes` bytes, 64-byte aligned. Those of different `stripe`s, below [`STRIPES`], do not share pages if it can be
+/// helped: each thread's are to be its own.
+pub(crate) fn take_zeroed(bytes: usize, stripe: usize) -> Option<NonNull<u8>> {
+    let block = HEADERS.lock().take(bytes, stripe)?;
     if !block.fresh {
         // SAFETY: the block has at least `bytes` bytes and is ours alone.
         unsafe { block.at.as_ptr().write_bytes(0, bytes) };
@@ -56,15 +58,15 @@ pub(crate) fn take_zeroed(bytes: usize) -> Option<NonNull<u8>> {
 /// Gives a metadata block back.
 ///
 /// # Safety
-/// * `block` came from [`take_zeroed`] with the same `bytes`, at most 256 KiB, and nobody writes to it again.
-pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize) {
+/// * `block` came from [`take_zeroed`] with the same `bytes`, at most 256 KiB, and `stripe`, and nobody writes to it again.
+pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize, stripe: usize) {
     #[cfg(feature = "model")]
     if let Some(hooks) = crate::model::hooks() {
         // Kept out of use, so that whoever touches it after this is found out, however late.
         return (hooks.gone)(block.as_ptr().addr(), bytes);
     }
     // SAFETY: passed on from the caller.
-    unsafe { HEADERS.lock().give(block, bytes) };
+    unsafe { HEADERS.lock().give(block, bytes, stripe) };
 }
 
 /// As [`give`], between two runs of a model, when nobody is left who could touch the block.
@@ -72,9 +74,9 @@ pub(crate) unsafe fn give(block: NonNull<u8>, bytes: usize) {
 /// # Safety
 /// * As for [`give`].
 #[cfg(feature = "model")]
-pub(crate) unsafe fn recycle(block: NonNull<u8>, bytes: usize) {
+pub(crate) unsafe fn recycle(block: NonNull<u8>, bytes: usize, stripe: usize) {
     // SAFETY: passed on from the caller.
-    unsafe { HEADERS.lock().give(block, bytes) };
+    unsafe { HEADERS.lock().give(block, bytes, stripe) };
 }
 
 /// Returns pages to the system that hold no block; the bytes that went. To be called once in a while: what is free now goes with the next
@@ -121,7 +123,8 @@ mod tests {
     fn blocks_do_not_overlap_and_are_zero_however_often_they_were_used() {
         for _ in 0..3 {
             let size = |i: usize| 64 * (1 + i % 20);
-            let blocks: Vec<NonNull<u8>> = (0..100).map(|i| take_zeroed(size(i)).unwrap()).collect();
+            let blocks: Vec<NonNull<u8>> =
+                (0..100).map(|i| take_zeroed(size(i), i % STRIPES).unwrap()).collect();
             let mut sorted: Vec<_> =
                 blocks.iter().enumerate().map(|(i, at)| (at.addr().get(), size(i))).collect();
             sorted.sort_unstable();
@@ -131,7 +134,7 @@ mod tests {
                 unsafe {
                     assert!((0..size(i)).all(|at| *block.as_ptr().add(at) == 0));
                     block.as_ptr().write_bytes(0xa5, size(i));
-                    give(block, size(i));
+                    give(block, size(i), i % STRIPES);
                 }
             }
             purge(true);

@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for MetaAlloc {
                 mm::map(layout.size(), Access::ReadWrite)
                     .map_or(ptr::null_mut(), ptr::with_exposed_provenance_mut)
             } else {
-                RUST.lock().take(layout.size()).map_or(ptr::null_mut(), |block| block.at.as_ptr())
+                RUST.lock().take(layout.size(), 0).map_or(ptr::null_mut(), |block| block.at.as_ptr())
             };
             if !block.is_null() || !may_retry() {
                 return block;
@@ -68,7 +68,7 @@ unsafe impl GlobalAlloc for MetaAlloc {
         }
         if let Some(block) = NonNull::new(block) {
             // SAFETY: `alloc` took it from this pool with the same layout.
-            unsafe { RUST.lock().give(block, layout.size()) };
+            unsafe { RUST.lock().give(block, layout.size(), 0) };
         }
     }
 }

@@ -59,7 +59,9 @@ impl Slab {
         // What the blocks do not fill is in front of them, so that no address behind the last one is the slab's.
         let start = base + slices * SLICE_BYTES - blocks * bytes;
         let hardened = config::get().hardened;
-        let slab = meta::take_zeroed(header_bytes(blocks, bytes, hardened))?.cast::<Slab>().as_ptr();
+        // SAFETY: heaps are never freed.
+        let stripe = unsafe { &*heap }.stripe();
+        let slab = meta::take_zeroed(header_bytes(blocks, bytes, hardened), stripe)?.cast::<Slab>().as_ptr();
         // SAFETY: the block is ours, 64-byte aligned and large enough for the header and its bits.
         unsafe {
             slab.write(Slab {
@@ -121,8 +123,8 @@ impl Slab {
         let header = header_bytes(this.blocks as usize, this.block_bytes as usize, this.is_hardened());
         pagemap::set(this.base(), this.slices as usize, ptr::null_mut());
         if let Some(block) = NonNull::new(slab.cast()) {
-            // SAFETY: the block came from `take_zeroed` with this size.
-            unsafe { meta::give(block, header) };
+            // SAFETY: heaps are never freed; the block came from `take_zeroed` with this size and its heap's stripe.
+            unsafe { meta::give(block, header, (*this.heap()).stripe()) };
         }
     }
 

@@ -111,7 +111,7 @@ impl Pool {
             return !self.refused;
         }
         self.refused = true;
-        let Some(slots) = meta::take_zeroed(SLOTS * size_of::<Slot>()) else { return false };
+        let Some(slots) = meta::take_zeroed(SLOTS * size_of::<Slot>(), 0) else { return false };
         let Ok(base) = mm::map(pool_bytes(), Access::None) else { return false };
         // Zero-filled, every slot is unused.
         (self.slots, self.refused) = (slots.as_ptr().cast(), false);

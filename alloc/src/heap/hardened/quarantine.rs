@@ -53,7 +53,7 @@ impl Heap {
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
         if self.quarantine.get().is_null() {
             // Zero-filled, it is an empty quarantine.
-            let fresh = meta::take_zeroed(size_of::<Quarantine>())?;
+            let fresh = meta::take_zeroed(size_of::<Quarantine>(), self.stripe())?;
             self.quarantine.set(fresh.as_ptr().cast());
         }
         // SAFETY: once made it is never freed.

@@ -13,7 +13,7 @@ fn addr_of(block: Option<Block>) -> usize {
 /// Gives a block back by its address.
 fn give<const GRAIN: usize>(pool: &mut Pool<GRAIN>, at: usize, bytes: usize) {
     // SAFETY: each test gives back what it took, with the same size, and uses it no more.
-    unsafe { pool.give(NonNull::new(ptr::with_exposed_provenance_mut(at)).unwrap(), bytes) };
+    unsafe { pool.give(NonNull::new(ptr::with_exposed_provenance_mut(at)).unwrap(), bytes, 0) };
 }
 
 fn fill(at: usize, bytes: usize, byte: u8) {
@@ -44,16 +44,43 @@ fn resident(at: usize, bytes: usize) -> usize {
 #[test]
 fn a_block_given_back_is_taken_again_by_what_fits() {
     let mut pool = Headers::new(None);
-    let (first, second) = (addr_of(pool.take(700)), addr_of(pool.take(64)));
+    let (first, second) = (addr_of(pool.take(700, 0)), addr_of(pool.take(64, 0)));
     give(&mut pool, first, 700);
-    assert_eq!(addr_of(pool.take(704)), first);
+    assert_eq!(addr_of(pool.take(704, 0)), first);
     give(&mut pool, first, 704);
     // In parts, too, lowest first.
-    assert_eq!(addr_of(pool.take(64)), first);
-    assert_eq!(addr_of(pool.take(640)), first + 64);
+    assert_eq!(addr_of(pool.take(64, 0)), first);
+    assert_eq!(addr_of(pool.take(640, 0)), first + 64);
     give(&mut pool, first, 64);
     give(&mut pool, second, 64);
-    assert_eq!(addr_of(pool.take(128)), second, "where two are free side by side");
+    assert_eq!(addr_of(pool.take(128, 0)), second, "where two are free side by side");
+}
+
+#[test]
+fn stripes_share_no_page_while_there_is_room_and_then_leave_none_unused() {
+    let mut pool = Headers::new(None);
+    // 4 KiB, a word of grains.
+    let page = |at: usize| at / Headers::WORD_BYTES;
+    let mut own = [0, 1, STRIPES - 1].map(|stripe| (stripe, Vec::new()));
+    for _ in 0..100 {
+        own.iter_mut().for_each(|(stripe, blocks)| blocks.push(addr_of(pool.take(448, *stripe))));
+    }
+    for (stripe, blocks) in &own {
+        let others = own.iter().filter(|other| other.0 != *stripe).flat_map(|other| &other.1);
+        assert!(
+            others.clone().count() == 200
+                && others.clone().all(|&at| blocks.iter().all(|&b| page(b) != page(at)))
+        );
+        assert_eq!(page(blocks[99]) - page(blocks[0]), 99 / (64 / 7), "side by side");
+    }
+    let again = own[1].1[40];
+    // SAFETY: it was taken with this size and stripe.
+    unsafe { pool.give(NonNull::new(ptr::with_exposed_provenance_mut(again)).unwrap(), 448, 1) };
+    assert_eq!(addr_of(pool.take(448, 1)), again);
+    while pool.first == pool.last {
+        pool.take(448, 5).expect("memory");
+    }
+    assert_eq!(chunk_at(pool.first).unwrap().fit(0, 7), None, "all of a chunk, before another is opened");
 }
 
 #[test]
@@ -88,7 +115,7 @@ fn at_random<const GRAIN: usize>(seed: u64, steps: usize, sizes: &[usize]) {
         if taken.is_empty() || random(10) < if grows { 6 } else { 4 } {
             let most = sizes[random(sizes.len())];
             let bytes = 1 + random(most);
-            let block = pool.take(bytes).expect("memory");
+            let block = pool.take(bytes, 0).expect("memory");
             let at = addr_of(Some(block));
             assert!(at.is_multiple_of(GRAIN));
             let before = taken.range(..at + bytes).next_back();
@@ -114,7 +141,7 @@ fn at_random<const GRAIN: usize>(seed: u64, steps: usize, sizes: &[usize]) {
     let first = chunk_at(pool.first).unwrap();
     assert_eq!(first.used[0], mask(0, Pool::<GRAIN>::HEAD));
     assert!(first.used[1..].iter().all(|&word| word == 0));
-    assert_eq!(addr_of(pool.take(GRAIN)), pool.first + Pool::<GRAIN>::HEAD * GRAIN);
+    assert_eq!(addr_of(pool.take(GRAIN, 0)), pool.first + Pool::<GRAIN>::HEAD * GRAIN);
 }
 
 #[test]
@@ -128,32 +155,32 @@ fn blocks_of_random_sizes_never_overlap_and_all_come_back() {
 #[test]
 fn a_search_begins_no_later_than_where_something_fits() {
     let mut pool = Headers::new(None);
-    let blocks: Vec<usize> = (0..20_000).map(|_| addr_of(pool.take(64))).collect();
+    let blocks: Vec<usize> = (0..20_000).map(|_| addr_of(pool.take(64, 0))).collect();
     assert!(chunk_at(pool.first).unwrap().next != 0, "more than one chunk");
     for count in [1, 2, 40, 64] {
         // A hole of so many, early on, after the search for it has gone to the end.
-        addr_of(pool.take(count * 64));
+        addr_of(pool.take(count * 64, 0));
         let start = blocks.iter().position(|at| at.is_multiple_of(4096)).unwrap();
         blocks[start..start + count].iter().for_each(|&at| give(&mut pool, at, 64));
-        assert_eq!(addr_of(pool.take(count * 64)), blocks[start], "{count} grains");
+        assert_eq!(addr_of(pool.take(count * 64, 0)), blocks[start], "{count} grains");
         give(&mut pool, blocks[start], count * 64);
-        blocks[start..start + count].iter().for_each(|&at| assert_eq!(addr_of(pool.take(64)), at));
+        blocks[start..start + count].iter().for_each(|&at| assert_eq!(addr_of(pool.take(64, 0)), at));
     }
 }
 
 #[test]
 fn long_blocks_lie_across_words() {
     let mut pool = Headers::new(None);
-    let long: Vec<usize> = (0..10).map(|_| addr_of(pool.take(5700))).collect();
+    let long: Vec<usize> = (0..10).map(|_| addr_of(pool.take(5700, 0))).collect();
     assert!(long.windows(2).all(|pair| pair[1] - pair[0] >= 5700));
     assert!(long.iter().all(|at| at.is_multiple_of(4096)));
-    let between = addr_of(pool.take(300));
+    let between = addr_of(pool.take(300, 0));
     give(&mut pool, long[4], 5700);
     give(&mut pool, long[5], 5700);
-    assert_eq!(addr_of(pool.take(14_000)), long[4], "where two were, and what was left behind them");
+    assert_eq!(addr_of(pool.take(14_000, 0)), long[4], "where two were, and what was left behind them");
     assert_eq!(between & !(CHUNK - 1), long[0] & !(CHUNK - 1));
     // To the end of the chunk, and no further.
-    let whole: Vec<usize> = (0..5).map(|_| addr_of(pool.take(LARGEST))).collect();
+    let whole: Vec<usize> = (0..5).map(|_| addr_of(pool.take(LARGEST, 0))).collect();
     assert!(whole.iter().all(|at| at % CHUNK + LARGEST <= CHUNK));
 }
 
@@ -161,7 +188,7 @@ fn long_blocks_lie_across_words() {
 fn pages_without_a_block_leave_memory_and_come_back_empty() {
     let mut pool = Headers::new(None);
     let bytes = 600;
-    let blocks: Vec<usize> = (0..900).map(|_| addr_of(pool.take(bytes))).collect();
+    let blocks: Vec<usize> = (0..900).map(|_| addr_of(pool.take(bytes, 0))).collect();
     blocks.iter().for_each(|&at| fill(at, bytes, 0xa5));
     let (first, last) = (blocks[0], blocks[899]);
     let before = resident(first, last - first);
@@ -171,7 +198,7 @@ fn pages_without_a_block_leave_memory_and_come_back_empty() {
     blocks[100..].iter().filter(|&&at| at != kept).for_each(|&at| give(&mut pool, at, bytes));
     assert_eq!(pool.purge(false), 0, "they may be wanted again at once");
     assert_eq!(resident(first, last - first), before);
-    let again = addr_of(pool.take(bytes));
+    let again = addr_of(pool.take(bytes, 0));
     assert_eq!(again, blocks[100]);
     let gone = pool.purge(false);
     let page = mm::page_bytes();
@@ -181,7 +208,7 @@ fn pages_without_a_block_leave_memory_and_come_back_empty() {
     assert!(resident(first, last - first) < before / 5 + 4);
     assert!(holds(kept, bytes, 0xa5) && holds(first, bytes, 0xa5));
     assert_eq!((pool.purge(true), pool.purge(false)), (0, 0), "once is enough");
-    let back = pool.take(bytes).unwrap();
+    let back = pool.take(bytes, 0).unwrap();
     assert!(!back.fresh, "a stale pointer to it may exist");
     // In a page that went: nothing stands there.
     let far = blocks[300];
@@ -192,7 +219,7 @@ fn pages_without_a_block_leave_memory_and_come_back_empty() {
 fn larger_pages_go_when_all_of_their_words_are_free() {
     for page in [16 << 10, 64 << 10].into_iter().filter(|&page| page >= mm::page_bytes()) {
         let mut pool = Headers::new(None);
-        let blocks: Vec<usize> = (0..1000).map(|_| addr_of(pool.take(600))).collect();
+        let blocks: Vec<usize> = (0..1000).map(|_| addr_of(pool.take(600, 0))).collect();
         blocks.iter().for_each(|&at| fill(at, 600, 0xa5));
         let first = pool.first;
         let kept = |at: usize| at - first < 2 * page || (at - first) / page == 5;
@@ -212,7 +239,7 @@ fn larger_pages_go_when_all_of_their_words_are_free() {
 #[test]
 fn rust_blocks_leave_memory_too() {
     let mut pool = Rust::new(None);
-    let blocks: Vec<usize> = (0..200).map(|_| addr_of(pool.take(3000))).collect();
+    let blocks: Vec<usize> = (0..200).map(|_| addr_of(pool.take(3000, 0))).collect();
     blocks.iter().for_each(|&at| fill(at, 3000, 1));
     blocks.iter().for_each(|&at| give(&mut pool, at, 3000));
     assert!(pool.purge(true) > 200 * 3000 * 9 / 10);
@@ -246,10 +273,10 @@ fn small_chunks_and_the_reserve_serve_where_chunks_cannot_be_had() {
     }
     assert_eq!(taken, again);
     // A block that they have no room for is elsewhere, and theirs come first again once there is room.
-    let other = addr_of(pool.take(18 * 128));
+    let other = addr_of(pool.take(18 * 128, 0));
     assert_eq!(inside(other), None);
     give(&mut pool, taken[3], 18 * 128);
-    assert_eq!(addr_of(pool.take(18 * 128)), taken[3]);
+    assert_eq!(addr_of(pool.take(18 * 128, 0)), taken[3]);
     assert_eq!(pool.purge(true), 0, "their pages stay");
 }
 
@@ -270,8 +297,8 @@ fn mappings() -> Vec<(usize, usize, String)> {
 fn metadata_lies_between_inaccessible_pages() {
     let mut pool = Headers::new(None);
     // Through several chunks, and into a second area; and mappings of their own.
-    let mut blocks: Vec<usize> = (0..30).map(|_| addr_of(pool.take(LARGEST))).collect();
-    blocks.extend((0..3).map(|_| addr_of(pool.take(LARGEST + 1))));
+    let mut blocks: Vec<usize> = (0..30).map(|_| addr_of(pool.take(LARGEST, 0))).collect();
+    blocks.extend((0..3).map(|_| addr_of(pool.take(LARGEST + 1, 0))));
     let maps = mappings();
     for block in blocks {
         let at = maps.iter().position(|(start, end, _)| (*start..*end).contains(&block)).unwrap();
