@@ -35,6 +35,7 @@ pub(crate) fn tables(results: &Results) -> String {
             let ratio =
                 |both: Option<&[Cell]>, quantity| Some(2.0 * of(one, quantity)? / of(both?, quantity)?);
             let cpu = |both| ratio(both, Quantity::Cpu).map(|r| 1.0 / r);
+            let beside = |value| if apart.is_some() { cell(value, 2) } else { "–".to_owned() };
             let to_apart = cpu(Some(two)).zip(cpu(apart)).map(|(threads, apart)| threads / apart);
             let _ = writeln!(
                 out,
@@ -42,9 +43,9 @@ pub(crate) fn tables(results: &Results) -> String {
                 allocator.name,
                 cell(ratio(Some(two), Quantity::Wall), 2),
                 cell(cpu(Some(two)), 2),
-                cell(ratio(apart, Quantity::Wall), 2),
-                cell(cpu(apart), 2),
-                cell(to_apart, 2)
+                beside(ratio(apart, Quantity::Wall)),
+                beside(cpu(apart)),
+                beside(to_apart)
             );
         }
         out.push('\n');

@@ -15,16 +15,17 @@ use core::ptr::{self, NonNull};
 /// So many blocks [`Slab::pop`] takes one by one before it is the slow path's turn.
 const CALLS: u8 = 128;
 
-/// How many times running blocks are chosen ahead before it is the slow path's turn.
+/// How many times running blocks are chosen ahead, at least, before it is the slow path's turn; where few are, as often as makes [`CALLS`] of them.
 const CHOICES: u8 = 4;
 
 /// How many blocks of so many bytes are chosen ahead, at most: a program that frees what it allocated last is to get it again warm in the
-/// cache. So 8 KiB of them, and, of larger ones, two that fit into a first-level cache together.
+/// cache. So 8 KiB of them, and, of larger ones, two that fit into a first-level cache together, or into a second-level one where the first
+/// does not hold even one.
 const fn warm_blocks(bytes: usize) -> usize {
     match bytes {
         ..128 => 64,
         128..=4096 => 8192 / bytes,
-        4097..=16384 => 2,
+        4097..=16384 | 32769..=131_072 => 2,
         _ => 1,
     }
 }
@@ -182,7 +183,9 @@ impl Slab {
         if bits != 0 {
             // As it was then: the blocks taken from it came back.
             let again = self.last.replace(bits) == bits && self.ahead_shift < 63 && at_least_four(bits);
-            self.choices_left.set(if again { CHOICES } else { 0 });
+            // The first that is found then is taken at once.
+            let choices = (CALLS / (65 - self.ahead_shift)).max(CHOICES);
+            self.choices_left.set(if again { choices } else { 0 });
             self.calls_left.set(if again { 0 } else { CALLS });
             return true;
         }
