@@ -9,8 +9,9 @@ use crate::mover::batch::{self, PageMover};
 use crate::sys::{Errno, numa, proc};
 use crate::tier::budget::{Measured, available_bytes, cgroup_limit, node_bytes};
 use crate::tier::latency::Probe;
+use crate::tier::stall::stalled_us;
 use crate::tier::topology::usable_nodes;
-use numa::NodeMask;
+use numa::{NodeMask, Promotions};
 
 /// The world.
 pub(crate) trait System: PageMover {
@@ -38,6 +39,14 @@ pub(crate) trait System: PageMover {
     }
     /// Nanoseconds of a load from this node as things are now, if that can be told.
     fn latency(&mut self, node: u32) -> Option<u64>;
+    /// Microseconds in which tasks have waited for memory, if that can be told.
+    fn stalled_us(&self) -> Option<u64> {
+        None
+    }
+    /// What the kernel wanted to promote and did, if it counts that.
+    fn promotions(&self) -> Option<Promotions> {
+        None
+    }
     /// The control group's limit.
     fn cgroup_limit(&self) -> Option<u64>;
     /// Tells the heap how full the tiers are.
@@ -51,7 +60,9 @@ pub(crate) trait System: PageMover {
             own,
             dram: self.available_bytes(dram),
             device: self.node_bytes(device),
+            dram_free: self.node_bytes(dram).0,
             cgroup: self.cgroup_limit(),
+            squeezed: 0,
         }
     }
 }
@@ -135,6 +146,14 @@ impl System for Process {
 
     fn latency(&mut self, node: u32) -> Option<u64> {
         self.probe.measure(node)
+    }
+
+    fn stalled_us(&self) -> Option<u64> {
+        stalled_us()
+    }
+
+    fn promotions(&self) -> Option<Promotions> {
+        numa::promotions()
     }
 
     fn cgroup_limit(&self) -> Option<u64> {

@@ -8,7 +8,7 @@ use super::census::Census;
 use super::stats::{StatsSnapshot, TierStats, mode_code};
 use super::system::System;
 use crate::arena::{self, ArenaView, EXTENT_BYTES, Pool};
-use crate::config::{Config, Mode};
+use crate::config::{Amount, Config, Mode};
 use crate::heat::map::{Extent, HeatMap, PAGE_BYTES, SLICE_PAGES};
 use crate::heat::profile::{Profile, Site};
 use crate::heat::tracker::{Look, Polled, Rejected, Tracker};
@@ -18,12 +18,14 @@ use crate::mover::rate::TokenBucket;
 use crate::policy::Planner;
 use crate::policy::admission::{Brake, Rules};
 use crate::policy::pressure::{Level, Needs};
+use crate::policy::room::Room;
 use crate::policy::segregation::Segregation;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
 use crate::tier::budget::{Budget, Measured};
 use crate::tier::latency::Latencies;
 use crate::tier::mode;
+use crate::tier::stall::Squeeze;
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1000 * MS;
@@ -64,6 +66,9 @@ pub(crate) struct Plane {
     /// Device nodes, nearest first.
     device_order: Vec<u32>,
     measured: Measured,
+    squeeze: Squeeze,
+    /// In `assist` mode, what the kernel's promotions need.
+    room: Room,
     latencies: Latencies,
     surveyed: u64,
     heap_before: u64,
@@ -124,6 +129,8 @@ impl Plane {
             dram,
             device,
             measured: Measured::default(),
+            squeeze: Squeeze::default(),
+            room: Room::default(),
             latencies: Latencies::default(),
             surveyed: 0,
             heap_before: 0,
@@ -215,12 +222,32 @@ impl Plane {
                 self.measure_latency(system);
             }
         }
-        self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
+        self.measure(system, now);
         let pages = self.map.placed().0 / PAGE_BYTES as u64;
         if std::mem::take(&mut self.moves_lately) > pages / 500 {
             self.last_move = now;
         }
         self.brake.adjust(now, self.stats.promoted, self.regrets, pages);
+    }
+
+    fn measure(&mut self, system: &dyn System, now: u64) {
+        self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
+        if self.mode == Mode::Assist {
+            self.room.look(system.promotions(), Budget::new(&self.config, &self.measured).dram);
+        }
+        if self.config.dram != Amount::Auto || self.device.is_empty() {
+            return;
+        }
+        let (m, before) = (&mut self.measured, self.squeeze.bytes());
+        let dram = (m.dram_free, m.dram.1);
+        m.squeezed = self.squeeze.look(now, system.stalled_us(), dram, m.dram_here());
+        if self.config.verbose && (before == 0) != (m.squeezed == 0) {
+            system.say(if before == 0 {
+                "tasks wait for memory: cold pages leave DRAM to them"
+            } else {
+                "nobody waits for memory any more"
+            });
+        }
     }
 
     fn measure_latency(&mut self, system: &mut dyn System) {
@@ -242,8 +269,8 @@ impl Plane {
         Level {
             dram: own.0,
             dram_budget: b.dram,
-            high: b.high,
-            low: b.low,
+            high: b.high.saturating_sub(self.room.bytes()),
+            low: b.low.saturating_sub(self.room.bytes()),
             device: own.1,
             device_budget: if self.device.is_empty() { own.1 } else { b.device.min(cap) },
             device_free: self.measured.device.0,

@@ -12,6 +12,7 @@
 
 pub mod admission;
 pub mod pressure;
+pub mod room;
 pub mod segregation;
 pub mod threshold;
 

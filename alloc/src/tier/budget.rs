@@ -19,8 +19,20 @@ pub struct Measured {
     pub dram: (u64, u64),
     /// Free on the device nodes, and their size.
     pub device: (u64, u64),
+    /// Free on the DRAM nodes, less than available.
+    pub dram_free: u64,
     /// The tightest limit of the control groups this process is in.
     pub cgroup: Option<u64>,
+    /// DRAM to be left to others, who wait for it ([`Squeeze`](super::stall::Squeeze)).
+    pub squeezed: u64,
+}
+
+impl Measured {
+    /// Bytes of DRAM that could be this process's: a fiftieth of it all is the system's.
+    #[must_use]
+    pub fn dram_here(&self) -> u64 {
+        (self.own.0 + self.dram.0).saturating_sub(self.dram.1 / 50)
+    }
 }
 
 /// What follows: budgets, watermarks and head-room in bytes.
@@ -45,8 +57,7 @@ impl Budget {
         let dram = match config.dram {
             Amount::Bytes(bytes) => bytes,
             Amount::Auto => {
-                // Leave the system a fiftieth of its DRAM.
-                let here = (m.own.0 + m.dram.0).saturating_sub(m.dram.1 / 50);
+                let here = m.dram_here().saturating_sub(m.squeezed);
                 m.cgroup.map_or(here, |limit| here.min(limit))
             }
         };
@@ -121,7 +132,9 @@ mod tests {
             own: (100 * M, 50 * M),
             dram: (400 * M, 1000 * M),
             device: (900 * M, 2000 * M),
+            dram_free: 300 * M,
             cgroup: None,
+            squeezed: 0,
         }
     }
 
@@ -138,6 +151,14 @@ mod tests {
         assert_eq!(b.dram, 480 * M);
         let b = Budget::new(&Config::DEFAULT, &Measured { cgroup: Some(300 * M), ..measured() });
         assert_eq!(b.dram, 300 * M);
+    }
+
+    #[test]
+    fn what_others_wait_for_is_theirs_unless_the_user_has_said_how_much_is_ours() {
+        let squeezed = Measured { squeezed: 80 * M, ..measured() };
+        assert_eq!(Budget::new(&Config::DEFAULT, &squeezed).dram, 400 * M);
+        let config = Config { dram: Amount::Bytes(100 * M), ..Config::DEFAULT };
+        assert_eq!(Budget::new(&config, &squeezed).dram, 100 * M);
     }
 
     #[test]

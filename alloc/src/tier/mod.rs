@@ -6,5 +6,6 @@ pub mod budget;
 pub mod hwloc;
 pub mod latency;
 pub mod mode;
+pub mod stall;
 pub mod sysfs;
 pub mod topology;

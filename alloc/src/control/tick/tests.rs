@@ -41,8 +41,12 @@ impl System for World {
     }
     fn node_bytes(&self, nodes: &NodeMask) -> (u64, u64) {
         let on = |n: i32| self.0.borrow().node.iter().filter(|&&x| x == n).count() * PAGE_BYTES;
-        let total = 1u64 << 30;
-        nodes.iter().fold((0, 0), |(free, all), n| (free + total - on(n as i32) as u64, all + total))
+        let (total, others) = (1u64 << 30, [self.0.borrow().others.0, 0]);
+        let free = |n: u32| total - on(n as i32) as u64 - others[n as usize];
+        nodes.iter().fold((0, 0), |(sum, all), n| (sum + free(n), all + total))
+    }
+    fn stalled_us(&self) -> Option<u64> {
+        Some((World::now(self) as f64 / 1e3 * self.0.borrow().others.1) as u64)
     }
     fn latency(&mut self, node: u32) -> Option<u64> {
         Some([100, 250][node as usize])
@@ -121,6 +125,24 @@ fn a_zipf_heap_converges_to_nine_tenths_of_the_oracle_and_rests() {
     assert!(moved < N as u64 / 16, "{moved} pages moved at rest");
     assert!(returned * 100 <= moved, "{returned} of {moved} came back");
     assert!(run.fraction_of_oracle() >= reached, "{reached} of the oracle, then less");
+}
+
+#[test]
+fn while_others_wait_for_dram_that_is_short_the_coldest_makes_room() {
+    let mut run = Run::new(zipf(7), |_| 0, |config| config.dram = Amount::Auto);
+    // 2 % are left free, and these are not ours.
+    run.world.0.borrow_mut().others.0 = (1 << 30) / 100 * 98 - (N * PAGE_BYTES) as u64;
+    run.seconds(60);
+    assert!(run.dram_pages() * 100 > N * 90, "{} of {N}", run.dram_pages());
+    run.world.0.borrow_mut().others.1 = 0.3;
+    run.seconds(60);
+    // Until 4 % are free.
+    let (kept, served) = (run.dram_pages(), run.fraction_of_oracle());
+    assert!((N * 50..N * 70).contains(&(kept * 100)), "{kept} of {N}");
+    assert!(served > 0.93, "{served} of what the best {kept} pages would serve");
+    run.world.0.borrow_mut().others.1 = 0.0;
+    run.seconds(180);
+    assert!(run.dram_pages() * 100 > N * 90, "{} of {N} came back", run.dram_pages());
 }
 
 #[test]

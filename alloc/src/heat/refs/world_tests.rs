@@ -24,6 +24,8 @@ pub(crate) struct Inner {
     pub(crate) walked: (std::ops::Range<usize>, u64),
     /// Births a second of each page; none if empty.
     pub(crate) births: Vec<f64>,
+    /// Bytes of DRAM that others hold, and the share of the time that they wait for more.
+    pub(crate) others: (u64, f64),
     variant: Vec<Variant>,
     /// When each page's reference was forgotten.
     cleared: Vec<u64>,
@@ -52,6 +54,7 @@ impl World {
             node: (0..n).map(node).collect(),
             walked: (0..0, 1),
             births: Vec::new(),
+            others: (0, 0.0),
             variant: vec![false; n],
             cleared: vec![0; n],
             reading: 0,
