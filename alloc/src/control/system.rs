@@ -11,7 +11,7 @@ use crate::tier::budget::{Measured, available_bytes, cgroup_limit, node_bytes};
 use crate::tier::latency::Probe;
 use crate::tier::stall::stalled_us;
 use crate::tier::topology::usable_nodes;
-use numa::{NodeMask, Promotions};
+use numa::NodeMask;
 
 /// The world.
 pub(crate) trait System: PageMover {
@@ -41,10 +41,6 @@ pub(crate) trait System: PageMover {
     fn latency(&mut self, node: u32) -> Option<u64>;
     /// Microseconds in which tasks have waited for memory, if that can be told.
     fn stalled_us(&self) -> Option<u64> {
-        None
-    }
-    /// What the kernel wanted to promote and did, if it counts that.
-    fn promotions(&self) -> Option<Promotions> {
         None
     }
     /// The control group's limit.
@@ -150,10 +146,6 @@ impl System for Process {
 
     fn stalled_us(&self) -> Option<u64> {
         stalled_us()
-    }
-
-    fn promotions(&self) -> Option<Promotions> {
-        numa::promotions()
     }
 
     fn cgroup_limit(&self) -> Option<u64> {

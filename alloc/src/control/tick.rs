@@ -18,7 +18,6 @@ use crate::mover::rate::TokenBucket;
 use crate::policy::Planner;
 use crate::policy::admission::{Brake, Rules};
 use crate::policy::pressure::{Level, Needs};
-use crate::policy::room::Room;
 use crate::policy::segregation::Segregation;
 use crate::sys::Errno;
 use crate::sys::numa::NodeMask;
@@ -67,8 +66,6 @@ pub(crate) struct Plane {
     device_order: Vec<u32>,
     measured: Measured,
     squeeze: Squeeze,
-    /// In `assist` mode, what the kernel's promotions need.
-    room: Room,
     latencies: Latencies,
     surveyed: u64,
     heap_before: u64,
@@ -130,7 +127,6 @@ impl Plane {
             device,
             measured: Measured::default(),
             squeeze: Squeeze::default(),
-            room: Room::default(),
             latencies: Latencies::default(),
             surveyed: 0,
             heap_before: 0,
@@ -232,9 +228,6 @@ impl Plane {
 
     fn measure(&mut self, system: &dyn System, now: u64) {
         self.measured = system.measure(self.map.placed(), &self.dram, &self.device);
-        if self.mode == Mode::Assist {
-            self.room.look(system.promotions(), Budget::new(&self.config, &self.measured).dram);
-        }
         if self.config.dram != Amount::Auto || self.device.is_empty() {
             return;
         }
@@ -269,8 +262,8 @@ impl Plane {
         Level {
             dram: own.0,
             dram_budget: b.dram,
-            high: b.high.saturating_sub(self.room.bytes()),
-            low: b.low.saturating_sub(self.room.bytes()),
+            high: b.high,
+            low: b.low,
             device: own.1,
             device_budget: if self.device.is_empty() { own.1 } else { b.device.min(cap) },
             device_free: self.measured.device.0,

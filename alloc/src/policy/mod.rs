@@ -12,7 +12,6 @@
 
 pub mod admission;
 pub mod pressure;
-pub mod room;
 pub mod segregation;
 pub mod threshold;
 

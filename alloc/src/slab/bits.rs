@@ -183,7 +183,7 @@ impl Slab {
         if bits != 0 {
             // As it was then: the blocks taken from it came back.
             let again = self.last.replace(bits) == bits && self.ahead_shift < 63 && at_least_four(bits);
-            // The first that is found then is taken at once.
+            // Each is of the blocks chosen and the one that is taken at once.
             let choices = (CALLS / (65 - self.ahead_shift)).max(CHOICES);
             self.choices_left.set(if again { choices } else { 0 });
             self.calls_left.set(if again { 0 } else { CALLS });

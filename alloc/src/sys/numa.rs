@@ -52,32 +52,6 @@ pub fn kernel_promotes() -> bool {
     mode.is_some_and(|mode| mode & 2 != 0)
 }
 
-/// Pages since boot that the kernel wanted to promote, and that it did, of all processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promotions {
-    /// `pgpromote_candidate` of /proc/vmstat (Linux 5.18).
-    pub wanted: u64,
-    /// `pgpromote_success`.
-    pub done: u64,
-}
-
-/// What the kernel has promoted until now; `None` where it does not count that.
-#[must_use]
-pub fn promotions() -> Option<Promotions> {
-    // Both are among the counters of nodes, in the first half of some 4 KiB.
-    let mut buf = [0; 4096];
-    let n = proc::read_file(c"/proc/vmstat", &mut buf).ok()?;
-    promotions_of(core::str::from_utf8(&buf[..n]).ok()?)
-}
-
-fn promotions_of(vmstat: &str) -> Option<Promotions> {
-    let field = |name: &str| {
-        let mut counters = vmstat.lines().filter_map(|line| line.split_once(' '));
-        counters.find(|(word, _)| *word == name)?.1.parse().ok()
-    };
-    Some(Promotions { wanted: field("pgpromote_candidate")?, done: field("pgpromote_success")? })
-}
-
 /// Moves pages of this process, or with `nodes == None` asks where they are (move_pages(2)).
 ///
 /// `status` gets a node number or a negative errno per page; the kernel may leave its tail untouched when it stops
@@ -156,17 +130,6 @@ mod tests {
         let page = Box::new([1u8; 8192]);
         let node = node_of(page.as_ptr().addr() & !4095).expect("move_pages answers for a touched page");
         assert!(mems_allowed().unwrap().has(node));
-    }
-
-    #[test]
-    fn the_kernels_promotions_are_found_by_their_names() {
-        let text =
-            "nr_free_pages 5\npgpromote_success 17\npgpromote_candidate 230\npgpromote_candidate_nrl 9\n";
-        assert_eq!(promotions_of(text), Some(Promotions { wanted: 230, done: 17 }));
-        assert_eq!(promotions_of("pgpromote_success 17\n"), None);
-        if std::fs::read_to_string("/proc/vmstat").is_ok_and(|text| text.contains("pgpromote_candidate ")) {
-            assert!(promotions().is_some());
-        }
     }
 
     #[test]
