@@ -56,7 +56,6 @@ pub(crate) trait System: PageMover {
             own,
             dram: self.available_bytes(dram),
             device: self.node_bytes(device),
-            dram_free: self.node_bytes(dram).0,
             cgroup: self.cgroup_limit(),
             squeezed: 0,
         }

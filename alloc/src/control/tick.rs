@@ -232,8 +232,8 @@ impl Plane {
             return;
         }
         let (m, before) = (&mut self.measured, self.squeeze.bytes());
-        let dram = (m.dram_free, m.dram.1);
-        m.squeezed = self.squeeze.look(now, system.stalled_us(), dram, m.dram_here());
+        m.squeezed =
+            self.squeeze.look(now, system.stalled_us(), system.node_bytes(&self.dram), m.dram_here());
         if self.config.verbose && (before == 0) != (m.squeezed == 0) {
             system.say(if before == 0 {
                 "tasks wait for memory: cold pages leave DRAM to them"

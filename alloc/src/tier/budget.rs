@@ -19,8 +19,6 @@ pub struct Measured {
     pub dram: (u64, u64),
     /// Free on the device nodes, and their size.
     pub device: (u64, u64),
-    /// Free on the DRAM nodes, less than available.
-    pub dram_free: u64,
     /// The tightest limit of the control groups this process is in.
     pub cgroup: Option<u64>,
     /// DRAM to be left to others, who wait for it ([`Squeeze`](super::stall::Squeeze)).
@@ -132,7 +130,6 @@ mod tests {
             own: (100 * M, 50 * M),
             dram: (400 * M, 1000 * M),
             device: (900 * M, 2000 * M),
-            dram_free: 300 * M,
             cgroup: None,
             squeezed: 0,
         }
