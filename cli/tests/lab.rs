@@ -91,22 +91,24 @@ fn a_profile_names_the_sites_and_the_second_run_begins_with_it() {
         .arg(here.join("tests/c/two_sites.c"));
     assert!(cc.status().expect("cc is installed").success());
     let command = "export TERRACE_LIB=/terrace/libterrace.so TERRACE_START=1M TERRACE_TRACKER_CPU=10
-        run() { ./terrace run -v --dram 24M --profile /tmp/profile -- ./two_sites $1; }
-        run 25 || exit 1
+        run() { ./terrace run -v --dram 24M --profile /tmp/profile -- ./two_sites $*; }
+        run 25 90 120 || exit 1
         ./terrace report /tmp/profile > /out/heat || exit 1
         ./terrace report --sites --json /tmp/profile > /out/sites.json || exit 1
         ./terrace report --sites /tmp/profile
         run 3 || exit 1
         TERRACE_PROFILE=/etc/passwd ./terrace run --dram 24M -- ./two_sites 1 2>&1 | grep profile
         stat -c %a /tmp/profile; ls /tmp/profile*";
-    let vm = Vm::layout(Layout::DramDevice).user("nobody").terrace_from(shipped()).file(program);
+    let vm = Vm::layout(Layout::DramDevice).user("nobody").terrace_from(shipped()).file(program).alone();
     let outcome = vm.file(env!("CARGO_BIN_EXE_terrace")).run(command).unwrap().expect_success();
     let shown = &outcome.stdout;
-    let figures = shown.lines().filter_map(|line| line.strip_prefix("early ")?.split_once(" end "));
+    let said = shown.lines().filter_map(|line| line.strip_prefix("early ")?.split_once(" after "));
+    let figures = said.filter_map(|(figures, _)| figures.split_once(" end "));
     let figures: Vec<[u32; 2]> = figures.map(|(a, b)| [a, b].map(|n| n.parse().unwrap())).collect();
     let &[[unknown, learnt], [recalled, _], ..] = figures.as_slice() else { panic!("{shown}") };
+    // Within seconds, unless the computer is busy with something else: then each interrupt between the machine's processors takes milliseconds.
     // What was allocated before the control thread told sites apart has hot and cold on the same pages: how much that is depends on its first tick.
-    assert!(learnt >= 50, "{learnt} % of hot pages in DRAM after 25 s\n{shown}");
+    assert!(learnt >= 50, "{learnt} % of hot pages in DRAM\n{shown}");
     // So it does in the second run: 97 % in most, 80 % in some.
     assert!(
         recalled * 3 >= learnt * 2,

@@ -9,14 +9,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::thread;
 use std::time::Duration;
 
-/// The right to run one virtual machine, given back when dropped or when the process dies.
+/// The right to run a virtual machine, given back when dropped or when the process dies.
 pub(crate) struct Slot {
-    _locked: File,
+    _locked: Vec<File>,
 }
 
 impl Slot {
-    /// Waits for a free slot of `LAB_JOBS` (2 unless set).
-    pub(crate) fn take() -> Result<Slot, LabError> {
+    /// Waits for a free slot of `LAB_JOBS` (2 unless set); `alone`: for all of them, so that no other machine runs meanwhile.
+    pub(crate) fn take(alone: bool) -> Result<Slot, LabError> {
         let jobs = match env::var("LAB_JOBS") {
             Ok(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
                 LabError::Usage(format!("LAB_JOBS={text}: a number of virtual machines was expected"))
@@ -39,11 +39,21 @@ impl Slot {
                 dir.display()
             )));
         }
+        let open = |n: usize| File::create(dir.join(format!("slot.{n}"))).map_err(LabError::io(what()));
+        if alone {
+            // One after the other in ascending order: two that want all of them do not wait for each other.
+            let all = (0..jobs).map(|n| {
+                let file = open(n)?;
+                file.lock().map_err(LabError::io(what()))?;
+                Ok(file)
+            });
+            return Ok(Slot { _locked: all.collect::<Result<_, LabError>>()? });
+        }
         loop {
             for n in 0..jobs {
-                let file = File::create(dir.join(format!("slot.{n}"))).map_err(LabError::io(what()))?;
+                let file = open(n)?;
                 match file.try_lock() {
-                    Ok(()) => return Ok(Slot { _locked: file }),
+                    Ok(()) => return Ok(Slot { _locked: vec![file] }),
                     Err(TryLockError::WouldBlock) => {}
                     Err(TryLockError::Error(e)) => return Err(LabError::io(what())(e)),
                 }

@@ -44,6 +44,7 @@ pub struct Vm<'a> {
     pub(crate) terrace: Option<PathBuf>,
     pub(crate) count: Option<Range<u64>>,
     out: Option<PathBuf>,
+    alone: bool,
     pub(crate) verbose: bool,
     sink: Sink<'a>,
 }
@@ -68,6 +69,7 @@ impl<'a> Vm<'a> {
             terrace: None,
             count: None,
             out: None,
+            alone: false,
             verbose: false,
             sink: Box::new(|_| {}),
         }
@@ -195,6 +197,12 @@ impl<'a> Vm<'a> {
         })
     }
 
+    /// Runs while no other machine does: for what takes time and says how long.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Called with what the command prints, as it comes.
     pub fn on_output(mut self, call: impl FnMut(&[u8]) + 'a) -> Self {
         self.sink = Box::new(call);
@@ -217,7 +225,7 @@ impl<'a> Vm<'a> {
         if self.verbose {
             eprintln!("lab: {}", qemu.join(" "));
         }
-        let slot = Slot::take()?;
+        let slot = Slot::take(self.alone)?;
         let mut stdout = Vec::new();
         let mut sink = std::mem::replace(&mut self.sink, Box::new(|_| {}));
         let mut again = crash_retries();

@@ -1,8 +1,9 @@
 /* Hot and cold blocks of one size, each kind from an allocation site of its own, in turn.
  *
- *     two_sites SECONDS
+ *     two_sites SECONDS [PERCENT LIMIT]
  *
- * Prints the percentage of the hot blocks' pages that lie in DRAM (node 0) once all are written and at the end. */
+ * Uses them for so long; and on, up to LIMIT seconds, until PERCENT of the hot blocks' pages lie in DRAM (node 0). Prints how many do once
+ * all are written and at the end, and the seconds between. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,8 @@ static int hot_in_dram(void)
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 10;
+    int percent = argc > 3 ? atoi(argv[2]) : 0;
+    double limit = argc > 3 ? atof(argv[3]) : seconds;
     int h = 0, c = 0;
     for (int i = 0; i < HOT + COLD; i++) {
         if (i % 7 == 0)
@@ -66,7 +69,14 @@ int main(int argc, char **argv)
     double begin = now();
     int early = hot_in_dram();
     uint32_t random = 1;
-    while (now() - begin < seconds) {
+    double asked = begin;
+    for (;;) {
+        double t = now();
+        if (t - begin >= seconds && t - asked >= 1) {
+            asked = t;
+            if (t - begin >= limit || hot_in_dram() >= percent)
+                break;
+        }
         for (int i = 0; i < HOT; i++) {
             random = random * 1664525 + 1013904223;
             hot[(random >> 8) % HOT][i % SIZE]++;
@@ -74,6 +84,6 @@ int main(int argc, char **argv)
         random = random * 1664525 + 1013904223;
         cold[(random >> 8) % COLD][0]++;
     }
-    printf("early %d end %d\n", early, hot_in_dram());
+    printf("early %d end %d after %.0f s\n", early, hot_in_dram(), now() - begin);
     return 0;
 }
