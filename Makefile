@@ -16,7 +16,7 @@ demo: build
 test: build
 	$(CARGO) build --workspace --all-targets
 	LAB_CRASH_RETRIES=2 $(CARGO) test --workspace --exclude terrace-demo
-	LAB_CRASH_RETRIES=2 LAB_JOBS=1 $(CARGO) test -p terrace-demo -- --test-threads=1
+	LAB_CRASH_RETRIES=2 $(CARGO) test -p terrace-demo -- --test-threads=1
 	$(CARGO) test --profile stress -p terrace --features invariants --test invariants --test injection
 	$(CARGO) test --profile stress -p terrace-fuzz --features invariants
 	TERRACE_DEVICE_NODES=1 TERRACE_START=0 TERRACE_TICK_MS=10 TERRACE_DRAM=32M TERRACE_TEST_FUZZ_SECONDS=20 \

@@ -77,6 +77,7 @@ impl Kit {
         footprints: &[(Workload, f64)],
     ) -> Result<String, String> {
         let mut vm = Vm::layout(Layout::DramDevice)
+            .alone()
             .dram_mib(DRAM_MIB)
             .device_mib(DEVICE_MIB)
             .cpus(plan.cpus)

@@ -142,6 +142,7 @@ fn in_the_lab(watch: &mut Watch) -> io::Result<()> {
     let terrace = built("terrace")?;
     let release = terrace.parent().ok_or(io::ErrorKind::NotFound)?;
     let outcome = Vm::layout(Layout::DramDevice)
+        .alone()
         .dram_mib(2048)
         .device_mib(640)
         .user("nobody")

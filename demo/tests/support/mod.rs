@@ -44,7 +44,7 @@ const TRACKER_CPU: &str = "10";
 /// `TERRACE_TEST_GOALS=full` asks for those that are claimed.
 pub(crate) fn machine<'a>(dram: u64, device: u64) -> Vm<'a> {
     let goals = std::env::var("TERRACE_TEST_GOALS").unwrap_or_else(|_| "loose".into());
-    let vm = Vm::layout(Layout::DramDevice).dram_mib(dram).device_mib(device).user("nobody");
+    let vm = Vm::layout(Layout::DramDevice).dram_mib(dram).device_mib(device).user("nobody").alone();
     vm.env("TERRACE_TEST_GOALS", &goals).env("TERRACE_TRACKER_CPU", TRACKER_CPU).terrace_from(shipped())
 }
 
