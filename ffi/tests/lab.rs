@@ -99,21 +99,29 @@ fn pages_that_cannot_be_moved_are_counted_and_keep_their_contents() {
 fn in_assist_the_kernel_promotes_and_terrace_demotes() {
     let program = compile("c/mover_errors.c", &[]);
     let vm = Vm::layout(Layout::DramDevice).terrace_from(library().parent().expect("a directory"));
-    let vm = vm.timeout(Duration::from_secs(600));
+    let vm = vm.timeout(Duration::from_secs(600)).alone();
     let command = "export TERRACE_START=1M TERRACE_DRAM=32M TERRACE_TICK_MS=50 TERRACE_MODE=assist
         try() { LD_PRELOAD=/terrace/libterrace.so /lab/guest as 65534 65534 ./mover_errors quiet $1 2>&1 || exit 1; }
         try 4
         echo 2 > /proc/sys/kernel/numa_balancing
-        try 24
-        grep pgpromote_success /proc/vmstat
+        # The kernel looks at a page only so often: on a busy computer it takes more than one run.
+        for n in 1 2 3 4 5; do
+            try 24
+            set -- $(grep pgpromote_success /proc/vmstat)
+            [ $2 -gt 1000 ] && break
+        done
+        echo $*
         echo 1 > /proc/sys/kernel/numa_balancing";
     let shown = vm.file(program).run(command).unwrap().expect_success().stdout;
     let runs: Vec<&str> = shown.split_inclusive("mover errors: ok\n").collect();
-    let [auto, assist, kernel] = runs[..] else { panic!("{shown}") };
+    let [auto, assist @ .., kernel] = &runs[..] else { panic!("{shown}") };
     println!("{shown}");
     assert!(auto.contains("TERRACE_MODE=assist: the kernel promotes nothing"), "{shown}");
-    let [promoted, demoted] = counts(assist, ["promoted", "demoted"]);
-    assert!(!assist.contains("TERRACE_MODE") && promoted == 0 && demoted > 1000, "{shown}");
+    assert!(!assist.is_empty(), "{shown}");
+    for assist in assist {
+        let [promoted, demoted] = counts(assist, ["promoted", "demoted"]);
+        assert!(!assist.contains("TERRACE_MODE") && promoted == 0 && demoted > 1000, "{shown}");
+    }
     assert!(counts(kernel, ["pgpromote_success"]) > [1000], "{shown}");
 }
 
