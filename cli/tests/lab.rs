@@ -102,8 +102,7 @@ fn a_profile_names_the_sites_and_the_second_run_begins_with_it() {
     let vm = Vm::layout(Layout::DramDevice).user("nobody").terrace_from(shipped()).file(program).alone();
     let outcome = vm.file(env!("CARGO_BIN_EXE_terrace")).run(command).unwrap().expect_success();
     let shown = &outcome.stdout;
-    let said = shown.lines().filter_map(|line| line.strip_prefix("early ")?.split_once(" after "));
-    let figures = said.filter_map(|(figures, _)| figures.split_once(" end "));
+    let figures = shown.lines().filter_map(|line| line.strip_prefix("early ")?.split_once(" end "));
     let figures: Vec<[u32; 2]> = figures.map(|(a, b)| [a, b].map(|n| n.parse().unwrap())).collect();
     let &[[unknown, learnt], [recalled, _], ..] = figures.as_slice() else { panic!("{shown}") };
     // Within seconds, unless the computer is busy with something else: then each interrupt between the machine's processors takes milliseconds.

@@ -77,11 +77,13 @@ impl Kit {
         footprints: &[(Workload, f64)],
     ) -> Result<String, String> {
         let mut vm = Vm::layout(Layout::DramDevice)
-            .alone()
             .dram_mib(DRAM_MIB)
             .device_mib(DEVICE_MIB)
             .cpus(plan.cpus)
             .terrace_from(&self.terrace);
+        if plan.jobs == 1 {
+            vm = vm.alone();
+        }
         for file in &self.files {
             vm = vm.file(file);
         }

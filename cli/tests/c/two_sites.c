@@ -2,8 +2,8 @@
  *
  *     two_sites SECONDS [PERCENT LIMIT]
  *
- * Uses them for so long; and on, up to LIMIT seconds, until PERCENT of the hot blocks' pages lie in DRAM (node 0). Prints how many do once
- * all are written and at the end, and the seconds between. */
+ * Uses them for so long; and on, up to LIMIT seconds, until PERCENT of the hot blocks' pages lie in DRAM (node 0). Prints how long
+ * that took, and how many do once all are written and at the end. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,13 +69,12 @@ int main(int argc, char **argv)
     double begin = now();
     int early = hot_in_dram();
     uint32_t random = 1;
-    double asked = begin;
-    for (;;) {
+    for (double ask = begin + seconds;;) {
         double t = now();
-        if (t - begin >= seconds && t - asked >= 1) {
-            asked = t;
-            if (t - begin >= limit || hot_in_dram() >= percent)
+        if (t >= ask) {
+            if (t >= begin + limit || hot_in_dram() >= percent)
                 break;
+            ask = t + 1;
         }
         for (int i = 0; i < HOT; i++) {
             random = random * 1664525 + 1013904223;
@@ -84,6 +83,6 @@ int main(int argc, char **argv)
         random = random * 1664525 + 1013904223;
         cold[(random >> 8) % COLD][0]++;
     }
-    printf("early %d end %d after %.0f s\n", early, hot_in_dram(), now() - begin);
+    printf("used for %.0f s\nearly %d end %d\n", now() - begin, early, hot_in_dram());
     return 0;
 }
