@@ -27,7 +27,15 @@ fn main() {
     // binding can run inside malloc. nodelete: threads keep a destructor in this library until they end. initfirst: the
     // fork handlers of every other library are registered after ours, so that their `prepare` still finds the heap
     // unlocked. (It also means that the constructor runs before libc's own, and must not rely on `environ` or stdio.)
-    for option in ["-z,now", "-z,relro", "-z,nodelete", "-z,initfirst", "-soname,libterrace.so"] {
+    // separate-loadable-segments: what the loader writes, which are pages copied in every process, begins with a page.
+    for option in [
+        "-z,now",
+        "-z,relro",
+        "-z,nodelete",
+        "-z,initfirst",
+        "-z,separate-loadable-segments",
+        "-soname,libterrace.so",
+    ] {
         println!("cargo::rustc-cdylib-link-arg=-Wl,{option}");
     }
 

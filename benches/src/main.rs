@@ -26,6 +26,7 @@ mod threads;
 use measure::Failure;
 use options::Options;
 use report::{Cell, Quantity, Results};
+use stats::relative_spread;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +34,10 @@ use std::time::{Duration, Instant};
 
 /// No run may take longer; the slowest known (glibc's worst, in full mode) takes a few seconds.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// A row is noisy above this: half the distance between the quartiles of the CPU times, relative to the median, the mean over all
+/// allocators.
+const NOISE: f64 = 0.03;
 
 fn main() -> ExitCode {
     // The runner as a workload of its own: see `collections`.
@@ -85,8 +90,8 @@ fn measure_all(options: &Options) -> Result<bool, String> {
     results.compare_checksums();
     let _ = writeln!(
         text,
-        "{} runs of each in turn, medians, in {:.0} s.\n",
-        options.repetitions(),
+        "{}, medians, in {:.0} s.\n",
+        options.said_repetitions(),
         begin.elapsed().as_secs_f64()
     );
     if !results.benchmarks.is_empty() {
@@ -121,8 +126,14 @@ fn measure_all(options: &Options) -> Result<bool, String> {
     Ok(!slow && sound && results.subject_is_sound())
 }
 
-/// Every benchmark under every allocator, the order rotated by one from one repetition to the next, so that neither
-/// drift nor a neighbour's effect on caches favours one of them.
+/// Whether the CPU times of a row differ so much from run to run that their medians say little.
+fn is_noisy(row: &[Cell]) -> bool {
+    let spreads: Vec<f64> = row.iter().filter_map(|cell| relative_spread(&cell.cpu_times())).collect();
+    spreads.iter().sum::<f64>() > NOISE * spreads.len() as f64
+}
+
+/// Every benchmark under every allocator, noisy rows more often. The order is rotated by one from one repetition to the next, so
+/// that neither drift nor a neighbour's effect on caches favours one of them.
 fn run_interleaved(
     options: &Options,
     inputs: &inputs::Inputs,
@@ -143,7 +154,10 @@ fn run_interleaved(
                 continue;
             }
         };
-        for repetition in 0..options.repetitions() {
+        let mut repetition = 0;
+        while repetition < options.repetitions()
+            || (repetition < options.most_repetitions() && is_noisy(&row))
+        {
             for turn in 0..allocators.len() {
                 let a = (turn + repetition) % allocators.len();
                 if row[a].failure.is_some() {
@@ -154,6 +168,7 @@ fn run_interleaved(
                     Err(failure) => row[a].failure = Some(failure),
                 }
             }
+            repetition += 1;
         }
         for (cell, allocator) in row.iter().zip(&allocators) {
             match cell.median(Quantity::Cpu) {

@@ -21,6 +21,11 @@ impl Cell {
         self.failure.is_none() && !self.wrong && !self.samples.is_empty()
     }
 
+    /// The CPU times of its runs, in seconds.
+    pub(crate) fn cpu_times(&self) -> Vec<f64> {
+        self.samples.iter().map(Sample::cpu_s).collect()
+    }
+
     /// The median over the runs, unless one of them failed or was wrong.
     pub(crate) fn median(&self, quantity: Quantity) -> Option<f64> {
         if self.valid() { median(self.samples.iter().map(|s| quantity.of(s))) } else { None }

@@ -3,11 +3,12 @@
 use super::extent::{self, EXTENT_BYTES, Kind, SLICES};
 use super::pool::Pool;
 use super::reserve;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sys::numa::NodeMask;
 
 static LIVE_EXTENTS: AtomicUsize = AtomicUsize::new(0);
-static HOOK: AtomicUsize = AtomicUsize::new(0);
+/// A `fn()`. Never null, so that it lies among what is written while the library is loaded, and not on a page of its own.
+static HOOK: AtomicPtr<()> = AtomicPtr::new(no_hook as fn() as *mut ());
 static HOOK_AT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// An extent that is handed out.
@@ -124,10 +125,12 @@ pub(super) fn count_live(change: isize) {
     LIVE_EXTENTS.fetch_add(change as usize, Ordering::Relaxed);
 }
 
+fn no_hook() {}
+
 /// Has `hook` called, with no lock held, by any thread that takes extents while more than `threshold` bytes of extents are handed
 /// out. It may be called many times and by several threads at once.
 pub fn set_growth_hook(hook: fn(), threshold: usize) {
-    HOOK.store(hook as usize, Ordering::Release);
+    HOOK.store(hook as *mut (), Ordering::Release);
     HOOK_AT.store(threshold, Ordering::Release);
 }
 
@@ -137,9 +140,7 @@ pub(crate) fn call_growth_hook() {
         return;
     }
     let hook = HOOK.load(Ordering::Acquire);
-    if hook != 0 {
-        // SAFETY: the only value stored beside 0 is a `fn()`.
-        let hook: fn() = unsafe { core::mem::transmute::<usize, fn()>(hook) };
-        hook();
-    }
+    // SAFETY: whatever is stored is a `fn()`.
+    let hook: fn() = unsafe { core::mem::transmute::<*mut (), fn()>(hook) };
+    hook();
 }

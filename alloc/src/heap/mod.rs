@@ -43,6 +43,7 @@ use crate::slab::{EMPTY_SLAB, RemoteStack, Slab};
 use crate::sync::Lock;
 use crate::sync::atomic::{AtomicBool, AtomicPtr};
 use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
 use core::ptr;
 use remote_cache::RemoteCache;
 
@@ -182,18 +183,37 @@ impl Heap {
     }
 }
 
-/// A heap no thread owns: what the slot holds before a thread's first allocation, and after its last.
-pub(crate) struct Sentinel(UnsafeCell<Heap>);
+/// A heap no thread owns: what the slot holds before a thread's first allocation, and after its last. Only its bins are ever looked at.
+pub(crate) struct Sentinel(UnsafeCell<MaybeUninit<Heap>>);
 
-// SAFETY: the bins of a sentinel are never replaced, and the rest of it is never used.
+// SAFETY: the bins of a sentinel are never replaced, and the rest of it is never used; `fill` says when it may be written.
 unsafe impl Sync for Sentinel {}
 
+impl Sentinel {
+    /// One that [`fill`](Self::fill) makes a heap of: the loader would have to write its pages full of addresses, in processes that
+    /// never allocate, too.
+    const fn unfilled() -> Self {
+        Sentinel(UnsafeCell::new(MaybeUninit::zeroed()))
+    }
+
+    /// # Safety
+    /// * No thread's slot holds it, and nothing else fills it meanwhile.
+    unsafe fn fill(&self) {
+        // SAFETY: nobody looks at it, as the caller says, and the other is never written.
+        unsafe { self.get().copy_from_nonoverlapping(EMPTY.get(), 1) };
+    }
+
+    pub(crate) const fn get(&self) -> *mut Heap {
+        self.0.get().cast()
+    }
+}
+
 /// The slot's initial value.
-pub(crate) static EMPTY: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+pub(crate) static EMPTY: Sentinel = Sentinel(UnsafeCell::new(MaybeUninit::new(Heap::new())));
 /// The slot's value after the thread's heap was abandoned; late allocations go to a shared heap.
-static DEAD: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+static DEAD: Sentinel = Sentinel::unfilled();
 /// The slot's value in the control thread.
-static OWN: Sentinel = Sentinel(UnsafeCell::new(Heap::new()));
+static OWN: Sentinel = Sentinel::unfilled();
 
 /// What the thread slot holds: this thread's heap, or a sentinel.
 #[inline(always)]

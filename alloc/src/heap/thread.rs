@@ -9,10 +9,13 @@ use crate::meta;
 use crate::sys::{Call, may_fail};
 use core::ffi::c_void;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The key plus one; 0 = not made yet, or none could be had: then heaps of ended threads are adopted after the next fork only.
 static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Whether [`DEAD`] and [`OWN`] are filled.
+static FILLED: AtomicBool = AtomicBool::new(false);
 
 /// Makes the key. Called once, by initialisation, so that it is among the first 32, whose values need no memory.
 pub(crate) fn make_key() {
@@ -34,7 +37,23 @@ pub(crate) fn make_key() {
 /// Whether the slot holds `sentinel`.
 #[inline]
 fn slot_is(sentinel: &Sentinel) -> bool {
-    ptr::eq(slot_heap(), sentinel.0.get())
+    ptr::eq(slot_heap(), sentinel.get())
+}
+
+/// Puts `sentinel`, one of [`DEAD`] and [`OWN`], into the slot.
+fn leave_slot_to(sentinel: &Sentinel) {
+    if !FILLED.load(Ordering::Acquire) {
+        let _guard = boot::LOCK.lock();
+        if !FILLED.load(Ordering::Relaxed) {
+            // SAFETY: the first thread to need one of them is here, and the others wait; a slot gets them below only.
+            unsafe {
+                DEAD.fill();
+                OWN.fill();
+            }
+            FILLED.store(true, Ordering::Release);
+        }
+    }
+    slot::set(sentinel.get().cast());
 }
 
 /// This thread's heap, made or adopted if it has none yet; `None` after the thread's end has begun, in the thread of our own, or
@@ -82,8 +101,8 @@ pub(crate) fn attached() -> Option<*mut Heap> {
 /// Makes the calling thread one of our own: it has no heap, and what libc allocates in it comes from the shared one.
 pub(crate) fn become_own() {
     let heap = attached();
-    meta::wait_in_threads_with(OWN.0.get().cast());
-    slot::set(OWN.0.get().cast());
+    meta::wait_in_threads_with(OWN.get().cast());
+    leave_slot_to(&OWN);
     if let Some(heap) = heap {
         // The thread's start may have allocated. Its key's destructor will find another heap in the slot.
         abandon::abandon(heap);
@@ -107,6 +126,6 @@ extern "C" fn at_thread_end(heap: *mut c_void) {
 
 /// Gives up `heap`, the present thread's.
 pub(super) fn end(heap: *mut Heap) {
-    slot::set(DEAD.0.get().cast());
+    leave_slot_to(&DEAD);
     abandon::abandon(heap);
 }
