@@ -39,6 +39,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// allocators.
 const NOISE: f64 = 0.03;
 
+/// For so long a noisy row is repeated.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn main() -> ExitCode {
     // The runner as a workload of its own: see `collections`.
     let arguments: Vec<String> = std::env::args().collect();
@@ -154,9 +157,9 @@ fn run_interleaved(
                 continue;
             }
         };
-        let mut repetition = 0;
+        let (begin, mut repetition) = (Instant::now(), 0);
         while repetition < options.repetitions()
-            || (repetition < options.most_repetitions() && is_noisy(&row))
+            || (repetition < options.most_repetitions() && begin.elapsed() < PATIENCE && is_noisy(&row))
         {
             for turn in 0..allocators.len() {
                 let a = (turn + repetition) % allocators.len();

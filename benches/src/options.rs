@@ -11,7 +11,7 @@ const USAGE: &str = "usage: terrace-benches [options]
   --library NAME=PATH   measure another preload library too, or another build of one that was found
   --null                glibc twice: the second column shows how much is noise
   --instructions        count instructions of the single-threaded benchmarks too (needs valgrind)
-  --runs N              runs of each (unless --quick, up to 2N + 1 of a benchmark whose times differ much)
+  --runs N              runs of each (unless --quick, for a minute up to 5N of a benchmark whose times differ much)
   --gate                exit status 1 if a limit is broken
   --out DIR             where bench.md, bench.csv and the charts go (default: target/bench)
   --list                print the benchmarks and stop";
@@ -64,7 +64,7 @@ impl Options {
 
     /// How often it is run at most, all allocators alike, while the times of that benchmark differ much from run to run.
     pub(crate) fn most_repetitions(&self) -> usize {
-        if self.quick { self.repetitions() } else { 2 * self.repetitions() + 1 }
+        if self.quick { self.repetitions() } else { 5 * self.repetitions() }
     }
 
     /// Both in words.
@@ -73,7 +73,9 @@ impl Options {
         if least == most {
             format!("{least} runs of each in turn")
         } else {
-            format!("{least} runs of each in turn, up to {most} of a benchmark whose CPU times differ much")
+            format!(
+                "{least} runs of each in turn, for a minute up to {most} of a benchmark whose CPU times differ much"
+            )
         }
     }
 
