@@ -39,7 +39,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// allocators.
 const NOISE: f64 = 0.03;
 
-/// For so long a noisy row is repeated.
+/// For so long a noisy row is repeated, after as many runs as every row has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -157,9 +157,11 @@ fn run_interleaved(
                 continue;
             }
         };
-        let (begin, mut repetition) = (Instant::now(), 0);
+        let (mut enough, mut repetition) = (None::<Instant>, 0);
         while repetition < options.repetitions()
-            || (repetition < options.most_repetitions() && begin.elapsed() < PATIENCE && is_noisy(&row))
+            || (repetition < options.most_repetitions()
+                && enough.get_or_insert_with(Instant::now).elapsed() < PATIENCE
+                && is_noisy(&row))
         {
             for turn in 0..allocators.len() {
                 let a = (turn + repetition) % allocators.len();
