@@ -2,8 +2,7 @@
 
 use crate::fragmentation::Study;
 use crate::measure::Sample;
-use crate::report::Results;
-use crate::stats::relative_spread;
+use crate::report::{Results, cpu_spread};
 use std::fmt::Write;
 
 const COLUMNS: &str =
@@ -33,8 +32,7 @@ pub(crate) fn text(results: &Results, studies: &[Study], facts: &[(&str, String)
 }
 
 fn runs(out: &mut String, benchmark: &str, allocator: &str, samples: &[Sample]) {
-    let cpu: Vec<f64> = samples.iter().map(Sample::cpu_s).collect();
-    let spread = relative_spread(&cpu).unwrap_or(0.0);
+    let spread = cpu_spread(samples).unwrap_or(0.0);
     for (run, s) in samples.iter().enumerate() {
         let metrics: Vec<String> = s.metrics.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let _ = writeln!(

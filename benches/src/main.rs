@@ -25,8 +25,7 @@ mod threads;
 
 use measure::Failure;
 use options::Options;
-use report::{Cell, Quantity, Results};
-use stats::relative_spread;
+use report::{Cell, Quantity, Results, cpu_spread};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -131,7 +130,7 @@ fn measure_all(options: &Options) -> Result<bool, String> {
 
 /// Whether the CPU times of a row differ so much from run to run that their medians say little.
 fn is_noisy(row: &[Cell]) -> bool {
-    let spreads: Vec<f64> = row.iter().filter_map(|cell| relative_spread(&cell.cpu_times())).collect();
+    let spreads: Vec<f64> = row.iter().filter_map(|cell| cpu_spread(&cell.samples)).collect();
     spreads.iter().sum::<f64>() > NOISE * spreads.len() as f64
 }
 
@@ -157,12 +156,14 @@ fn run_interleaved(
                 continue;
             }
         };
-        let (mut enough, mut repetition) = (None::<Instant>, 0);
-        while repetition < options.repetitions()
-            || (repetition < options.most_repetitions()
-                && enough.get_or_insert_with(Instant::now).elapsed() < PATIENCE
-                && is_noisy(&row))
-        {
+        let mut enough = Instant::now();
+        for repetition in 0..options.most_repetitions() {
+            if repetition == options.repetitions() {
+                enough = Instant::now();
+            }
+            if repetition >= options.repetitions() && (enough.elapsed() >= PATIENCE || !is_noisy(&row)) {
+                break;
+            }
             for turn in 0..allocators.len() {
                 let a = (turn + repetition) % allocators.len();
                 if row[a].failure.is_some() {
@@ -173,7 +174,6 @@ fn run_interleaved(
                     Err(failure) => row[a].failure = Some(failure),
                 }
             }
-            repetition += 1;
         }
         for (cell, allocator) in row.iter().zip(&allocators) {
             match cell.median(Quantity::Cpu) {

@@ -126,6 +126,13 @@ mod tests {
     }
 
     #[test]
+    fn noisy_benchmarks_run_more_often_but_not_in_the_quick_mode() {
+        let runs = |line: &str| parse(line).map(|o| (o.repetitions(), o.most_repetitions()));
+        assert_eq!(runs("--runs 3").unwrap(), (3, 15));
+        assert_eq!(runs("--quick").unwrap(), (3, 3));
+    }
+
+    #[test]
     fn columns_keep_the_baseline_and_refuse_the_unknown() {
         let found =
             || (vec![allocators::baseline("glibc"), allocators::baseline("other")], vec!["x: no".to_owned()]);

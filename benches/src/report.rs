@@ -2,7 +2,7 @@
 
 use crate::allocators::{Allocator, BASELINE, NULL_ARM, SUBJECT};
 use crate::measure::{Failure, Sample};
-use crate::stats::{geometric_mean, median};
+use crate::stats::{geometric_mean, median, relative_spread};
 use crate::suite::Benchmark;
 
 /// All runs of one benchmark under one allocator.
@@ -21,15 +21,16 @@ impl Cell {
         self.failure.is_none() && !self.wrong && !self.samples.is_empty()
     }
 
-    /// The CPU times of its runs, in seconds.
-    pub(crate) fn cpu_times(&self) -> Vec<f64> {
-        self.samples.iter().map(Sample::cpu_s).collect()
-    }
-
     /// The median over the runs, unless one of them failed or was wrong.
     pub(crate) fn median(&self, quantity: Quantity) -> Option<f64> {
         if self.valid() { median(self.samples.iter().map(|s| quantity.of(s))) } else { None }
     }
+}
+
+/// How far the median CPU time of these runs can be trusted; `None` of no run.
+pub(crate) fn cpu_spread(samples: &[Sample]) -> Option<f64> {
+    let cpu: Vec<f64> = samples.iter().map(Sample::cpu_s).collect();
+    relative_spread(&cpu)
 }
 
 /// What a table shows.

@@ -7,7 +7,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sys::numa::NodeMask;
 
 static LIVE_EXTENTS: AtomicUsize = AtomicUsize::new(0);
-/// A `fn()`. Never null, so that it lies among what is written while the library is loaded, and not on a page of its own.
+/// A `fn()`, never null.
 static HOOK: AtomicPtr<()> = AtomicPtr::new(no_hook as fn() as *mut ());
 static HOOK_AT: AtomicUsize = AtomicUsize::new(usize::MAX);
 

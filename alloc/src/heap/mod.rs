@@ -203,7 +203,7 @@ impl Sentinel {
         unsafe { self.get().copy_from_nonoverlapping(EMPTY.get(), 1) };
     }
 
-    pub(crate) const fn get(&self) -> *mut Heap {
+    fn get(&self) -> *mut Heap {
         self.0.get().cast()
     }
 }
