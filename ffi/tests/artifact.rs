@@ -151,6 +151,38 @@ fn the_malloc_path_calls_nothing_of_libc_that_allocates_locks_or_calls_the_syste
     }
 }
 
+/// The kernel maps the pages around one that is touched, 64 KiB at a time: what every process runs is to be one such piece (`ffi/order.ld`).
+#[test]
+fn what_every_process_runs_is_mapped_by_one_page_fault() {
+    let sections = tool("readelf", &["--section-headers", "--wide"], library());
+    let line = sections.lines().find(|line| line.contains(" .text.heap ")).expect("a section .text.heap");
+    let (_, fields) = line.split_once(".text.heap").expect("it was found by this");
+    let hex = |nth: usize| {
+        let field = fields.split_whitespace().nth(nth).expect("type, address, offset, size");
+        u64::from_str_radix(field, 16).expect("a number in hexadecimal")
+    };
+    let (address, bytes) = (hex(1), hex(3));
+    assert!(address.is_multiple_of(65_536) && bytes <= 65_536, "{bytes} bytes at {address:#x}");
+}
+
+/// `.cargo/config.toml` says why: a tenth of the cycles of a malloc and free on some of Intel's processors.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn no_jump_of_malloc_and_free_lies_across_32_bytes() {
+    for (function, jumps_at_least) in [("malloc", 5), ("free", 5), ("calloc", 5), ("_Znwm", 2)] {
+        let jumps = disassembly::jumps(library(), function);
+        assert!(jumps.len() >= jumps_at_least, "{function} has {} jumps", jumps.len());
+        for jump in jumps {
+            // To end where 32 bytes end counts, too.
+            assert_eq!(
+                jump.start / 32,
+                jump.end / 32,
+                "{function}: {jump:x?}, or is there a RUSTFLAGS in the environment, which replaces that of the configuration?"
+            );
+        }
+    }
+}
+
 #[test]
 fn loading_it_late_works() {
     // As a plugin would: by dlopen, in a program that runs on glibc's malloc.

@@ -6,6 +6,7 @@
 
 use super::run;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 
@@ -20,12 +21,9 @@ pub(crate) struct CallGraph {
 impl CallGraph {
     /// Disassembles `library`.
     pub(crate) fn of(library: &Path) -> CallGraph {
-        let text = tool("objdump", &["--disassemble", "--no-show-raw-insn", "--wide"], library);
+        let text = disassembled(library);
         let relocations = relocations(library);
-        let mut names = BTreeMap::new();
-        for (address, name) in text.lines().filter_map(function_head) {
-            names.insert(address, name.to_owned());
-        }
+        let names = names(&text);
         let mut calls: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut current = String::new();
         for line in text.lines() {
@@ -72,9 +70,43 @@ impl CallGraph {
     }
 }
 
+/// Where the jumps of `function` lie, each with the comparison in front of it where the processor makes one instruction of
+/// both.
+pub(crate) fn jumps(library: &Path, function: &str) -> Vec<Range<u64>> {
+    let text = disassembled(library);
+    let shown = aliases(library, &names(&text)).remove(function).unwrap_or_else(|| function.to_owned());
+    let body = text.lines().skip_while(|line| function_head(line).is_none_or(|(_, name)| name != shown));
+    let body = body.skip(1).take_while(|line| !line.is_empty());
+    let instruction = |line: &str| {
+        let (address, instruction) = line.split_once(":\t")?;
+        Some((
+            u64::from_str_radix(address.trim(), 16).ok()?,
+            instruction.split_whitespace().next()?.to_owned(),
+        ))
+    };
+    let code: Vec<_> = body.filter_map(instruction).collect();
+    let fuses = |mnemonic: &str| ["cmp", "test"].iter().any(|kind| mnemonic.starts_with(kind));
+    let jumps = code.windows(3).filter(|at| at[1].1.starts_with('j'));
+    jumps
+        .map(|at| {
+            let with_the_first = fuses(&at[0].1) && at[1].1 != "jmp";
+            (if with_the_first { at[0].0 } else { at[1].0 })..at[2].0
+        })
+        .collect()
+}
+
 /// The standard output of a tool of binutils run on `file`.
 pub(crate) fn tool(name: &str, arguments: &[&str], file: &Path) -> String {
     run(Command::new(name).args(arguments).arg(file).env("LC_ALL", "C"), 60).expect_success(name).stdout
+}
+
+fn disassembled(library: &Path) -> String {
+    tool("objdump", &["--disassemble", "--no-show-raw-insn", "--wide"], library)
+}
+
+/// What begins where in a disassembly.
+fn names(disassembly: &str) -> BTreeMap<u64, String> {
+    disassembly.lines().filter_map(function_head).map(|(at, name)| (at, name.to_owned())).collect()
 }
 
 /// `000000000000dc00 <_Znwm>:` begins a function.
