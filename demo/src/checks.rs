@@ -104,14 +104,15 @@ pub fn hot_set_arrives(samples: &[Sample], phase: usize, name: &str, begin: f64)
 
 /// How far the inside view is from the outside view at sample `at`, in bytes of DRAM or device, whichever is
 /// more. The views are taken at slightly different times, and the inside one is as old as the last tick; so what
-/// counts is the distance from what the outside view showed in this sample and the ones beside it. `None` when
+/// counts is the distance from what the outside view showed in this sample, the ones beside it and between them. `None` when
 /// there is no inside view.
 pub fn deviation(samples: &[Sample], at: usize) -> Option<u64> {
     let inside = samples[at].inside.as_ref()?;
     let beside = &samples[at.saturating_sub(1)..(at + 2).min(samples.len())];
     let off = |inside: u64, outside: fn(&Bytes) -> u64| {
-        let low = beside.iter().map(|s| outside(&s.outside)).min().unwrap_or(0);
-        let high = beside.iter().map(|s| outside(&s.outside)).max().unwrap_or(0);
+        let between = beside.iter().skip(1).filter_map(|s| s.before.as_ref());
+        let seen = || beside.iter().map(|s| &s.outside).chain(between.clone()).map(outside);
+        let (low, high) = (seen().min().unwrap_or(0), seen().max().unwrap_or(0));
         low.saturating_sub(inside).max(inside.saturating_sub(high))
     };
     Some(off(inside.dram, |b| b.dram).max(off(inside.device, |b| b.device)))
@@ -188,6 +189,7 @@ mod tests {
                 ..Inside::default()
             }),
             outside: Bytes { dram: outside, device: 0 },
+            before: None,
             hot: (100, hot),
         }
     }
@@ -234,6 +236,10 @@ mod tests {
         assert_eq!(deviation(&samples, 3), Some(10));
         assert!(!views_agree(&samples, 1, 100).good);
         assert!(!views_agree(&samples, 2, 100).good);
+        // Between two samples DRAM was what the inside view still says.
+        samples[3].before = Some(Bytes { dram: 81, device: 0 });
+        assert_eq!(deviation(&samples, 3), Some(1));
+        assert!(views_agree(&samples, 1, 100).good);
         samples.truncate(3);
         samples[1].inside = None;
         assert!(!views_agree(&samples, 1, 100).good);

@@ -1,4 +1,5 @@
-//! Once a second: what Terrace says of itself, what the kernel says of Terrace, where the hot set lies.
+//! Once a second: what Terrace says of itself, what the kernel says of Terrace, where the hot set lies. Half a second before, what the
+//! kernel says, too.
 //!
 //! The sampler has its own thread and its own connection to the server. The two views are taken one right after
 //! the other, but not at the same instant: [`crate::checks`] allows for that.
@@ -22,8 +23,8 @@ use crate::outside::{self, Bytes};
 use crate::record::Record;
 use crate::resp::Client;
 
-/// Time between samples.
-const PERIOD: Duration = Duration::from_secs(1);
+/// Half the time between samples.
+const HALF: Duration = Duration::from_millis(500);
 
 /// The heap map is drawn every so many samples, from every so many pages.
 const MAP_EVERY: u64 = 2;
@@ -43,6 +44,8 @@ pub struct Sample {
     pub inside: Option<Inside>,
     /// The kernel's view.
     pub outside: Bytes,
+    /// The same half a second before, if it was looked at.
+    pub before: Option<Bytes>,
     /// Pages with values of the hot set that were looked at, and those of them in DRAM.
     pub hot: (u64, u64),
 }
@@ -115,14 +118,19 @@ impl Sampler {
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || {
             let begin = Instant::now();
-            for round in 0.. {
+            let mut before = None;
+            for turn in 0.. {
                 if theirs.stop.load(Ordering::Acquire) {
                     break;
                 }
-                subject.sample(round, &theirs, &record)?;
-                // The next whole second; a slow sample skips seconds instead of chasing them.
-                let past = begin.elapsed().as_nanos() % PERIOD.as_nanos();
-                thread::sleep(PERIOD - Duration::from_nanos(past as u64));
+                if turn % 2 == 0 {
+                    subject.sample(turn / 2, before.take(), &theirs, &record)?;
+                } else {
+                    before = Some(outside::heap_bytes(subject.pid, &subject.nodes)?);
+                }
+                // The next half second; a slow sample skips some instead of chasing them.
+                let past = begin.elapsed().as_nanos() % HALF.as_nanos();
+                thread::sleep(HALF - Duration::from_nanos(past as u64));
             }
             Ok(())
         });
@@ -140,7 +148,13 @@ impl Sampler {
 }
 
 impl Subject {
-    fn sample(&mut self, round: u64, shared: &Shared, record: &Record) -> io::Result<()> {
+    fn sample(
+        &mut self,
+        round: u64,
+        before: Option<Bytes>,
+        shared: &Shared,
+        record: &Record,
+    ) -> io::Result<()> {
         let (phase, hot) = {
             let state = shared.state();
             (state.phase, state.hot.clone())
@@ -149,7 +163,7 @@ impl Subject {
         let outside = outside::heap_bytes(self.pid, &self.nodes)?;
         let seconds = record.seconds();
         let found = self.hot_pages(round, &hot)?;
-        let sample = Sample { seconds, phase, inside, outside, hot: found };
+        let sample = Sample { seconds, phase, inside, outside, before, hot: found };
         let mut line = Line::new("sample", seconds)
             .count("phase", phase as u64)
             .count("operations", shared.operations.load(Ordering::Relaxed))
@@ -157,6 +171,9 @@ impl Subject {
             .count("device", outside.device)
             .count("hot_pages", found.0)
             .count("hot_dram", found.1);
+        if let Some(before) = before {
+            line = line.count("dram_before", before.dram).count("device_before", before.device);
+        }
         if let Some((free, total)) = self.nodes.device.first().and_then(|n| nodes::free_and_total(*n)) {
             line = line.count("device_free", free).count("device_total", total);
         }

@@ -124,6 +124,9 @@ fn point(line: &Value) -> Point {
         phase: line.number("phase") as usize,
         inside: line.get("in_dram").map(|_| Inside::of(line)),
         outside: Bytes { dram: count("dram"), device: count("device") },
+        before: line
+            .get("dram_before")
+            .map(|_| Bytes { dram: count("dram_before"), device: count("device_before") }),
         hot: (count("hot_pages"), count("hot_dram")),
     };
     Point { sample, device_free: count("device_free") }
