@@ -111,8 +111,9 @@ pub fn deviation(samples: &[Sample], at: usize) -> Option<u64> {
     let beside = &samples[at.saturating_sub(1)..(at + 2).min(samples.len())];
     let off = |inside: u64, outside: fn(&Bytes) -> u64| {
         let between = beside.iter().skip(1).filter_map(|s| s.before.as_ref());
-        let seen = || beside.iter().map(|s| &s.outside).chain(between.clone()).map(outside);
-        let (low, high) = (seen().min().unwrap_or(0), seen().max().unwrap_or(0));
+        let seen: Vec<u64> = beside.iter().map(|s| &s.outside).chain(between).map(outside).collect();
+        let low = seen.iter().copied().min().unwrap_or(0);
+        let high = seen.iter().copied().max().unwrap_or(0);
         low.saturating_sub(inside).max(inside.saturating_sub(high))
     };
     Some(off(inside.dram, |b| b.dram).max(off(inside.device, |b| b.device)))

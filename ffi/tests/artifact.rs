@@ -169,8 +169,9 @@ fn what_every_process_runs_is_mapped_by_one_page_fault() {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn no_jump_of_malloc_and_free_lies_across_32_bytes() {
+    let graph = CallGraph::of(library());
     for (function, jumps_at_least) in [("malloc", 5), ("free", 5), ("calloc", 5), ("_Znwm", 2)] {
-        let jumps = disassembly::jumps(library(), function);
+        let jumps = graph.jumps(function);
         assert!(jumps.len() >= jumps_at_least, "{function} has {} jumps", jumps.len());
         for jump in jumps {
             // To end where 32 bytes end counts, too.

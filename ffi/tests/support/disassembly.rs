@@ -16,14 +16,19 @@ pub(crate) struct CallGraph {
     calls: BTreeMap<String, BTreeSet<String>>,
     /// Names of one and the same code, as identical functions are merged: each with the name the disassembly uses.
     aliases: BTreeMap<String, String>,
+    /// The disassembly.
+    text: String,
 }
 
 impl CallGraph {
     /// Disassembles `library`.
     pub(crate) fn of(library: &Path) -> CallGraph {
-        let text = disassembled(library);
+        let text = tool("objdump", &["--disassemble", "--no-show-raw-insn", "--wide"], library);
         let relocations = relocations(library);
-        let names = names(&text);
+        let mut names = BTreeMap::new();
+        for (address, name) in text.lines().filter_map(function_head) {
+            names.insert(address, name.to_owned());
+        }
         let mut calls: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut current = String::new();
         for line in text.lines() {
@@ -36,13 +41,13 @@ impl CallGraph {
                 calls.entry(current.clone()).or_default().insert(target);
             }
         }
-        CallGraph { calls, aliases: aliases(library, &names) }
+        CallGraph { calls, aliases: aliases(library, &names), text }
     }
 
     /// A chain of calls from `from` to `to`, if there is one that passes no function for which `stop` holds.
     pub(crate) fn path(&self, from: &str, to: &str, stop: impl Fn(&str) -> bool) -> Option<Vec<String>> {
         let mut reached_from: BTreeMap<&str, &str> = BTreeMap::new();
-        let from = self.aliases.get(from).map_or(from, String::as_str);
+        let from = self.shown(from);
         let mut queue = vec![from];
         while let Some(function) = queue.pop() {
             for next in self.calls.get(function).into_iter().flatten() {
@@ -66,47 +71,38 @@ impl CallGraph {
 
     /// Whether the library has this function, with code.
     pub(crate) fn has(&self, function: &str) -> bool {
-        self.calls.contains_key(self.aliases.get(function).map_or(function, String::as_str))
+        self.calls.contains_key(self.shown(function))
     }
-}
 
-/// Where the jumps of `function` lie, each with the comparison in front of it where the processor makes one instruction of
-/// both.
-pub(crate) fn jumps(library: &Path, function: &str) -> Vec<Range<u64>> {
-    let text = disassembled(library);
-    let shown = aliases(library, &names(&text)).remove(function).unwrap_or_else(|| function.to_owned());
-    let body = text.lines().skip_while(|line| function_head(line).is_none_or(|(_, name)| name != shown));
-    let body = body.skip(1).take_while(|line| !line.is_empty());
-    let instruction = |line: &str| {
-        let (address, instruction) = line.split_once(":\t")?;
-        Some((
-            u64::from_str_radix(address.trim(), 16).ok()?,
-            instruction.split_whitespace().next()?.to_owned(),
-        ))
-    };
-    let code: Vec<_> = body.filter_map(instruction).collect();
-    let fuses = |mnemonic: &str| ["cmp", "test"].iter().any(|kind| mnemonic.starts_with(kind));
-    let jumps = code.windows(3).filter(|at| at[1].1.starts_with('j'));
-    jumps
-        .map(|at| {
-            let with_the_first = fuses(&at[0].1) && at[1].1 != "jmp";
-            (if with_the_first { at[0].0 } else { at[1].0 })..at[2].0
-        })
-        .collect()
+    /// Where the jumps of `function` lie, each with the comparison in front of it where the processor makes one instruction of both.
+    pub(crate) fn jumps(&self, function: &str) -> Vec<Range<u64>> {
+        let shown = self.shown(function);
+        let begins = |line: &&str| function_head(line).is_some_and(|(_, name)| name == shown);
+        let body = self.text.lines().skip_while(|line| !begins(line)).skip(1);
+        let instruction = |line| {
+            let (address, instruction): (&str, &str) = str::split_once(line, ":\t")?;
+            Some((u64::from_str_radix(address.trim(), 16).ok()?, instruction.split_whitespace().next()?))
+        };
+        let code: Vec<_> = body.take_while(|line| !line.is_empty()).filter_map(instruction).collect();
+        let fuses = |mnemonic: &str| mnemonic.starts_with("cmp") || mnemonic.starts_with("test");
+        let jumps = code.windows(3).filter(|at| at[1].1.starts_with('j'));
+        jumps
+            .map(|at| {
+                let with_the_first = fuses(at[0].1) && at[1].1 != "jmp";
+                at[usize::from(!with_the_first)].0..at[2].0
+            })
+            .collect()
+    }
+
+    /// The name that the disassembly uses.
+    fn shown<'a>(&'a self, function: &'a str) -> &'a str {
+        self.aliases.get(function).map_or(function, String::as_str)
+    }
 }
 
 /// The standard output of a tool of binutils run on `file`.
 pub(crate) fn tool(name: &str, arguments: &[&str], file: &Path) -> String {
     run(Command::new(name).args(arguments).arg(file).env("LC_ALL", "C"), 60).expect_success(name).stdout
-}
-
-fn disassembled(library: &Path) -> String {
-    tool("objdump", &["--disassemble", "--no-show-raw-insn", "--wide"], library)
-}
-
-/// What begins where in a disassembly.
-fn names(disassembly: &str) -> BTreeMap<u64, String> {
-    disassembly.lines().filter_map(function_head).map(|(at, name)| (at, name.to_owned())).collect()
 }
 
 /// `000000000000dc00 <_Znwm>:` begins a function.
