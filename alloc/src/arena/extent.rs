@@ -58,6 +58,8 @@ pub(crate) struct Extent {
     pub(crate) remapped: AtomicU8,
     /// How often, modulo 2^16, pages of live slices were given back to the system.
     emptied: AtomicU16,
+    /// Slabs: bit i: most pages of slice i are in DRAM, as far as the control plane has said.
+    in_dram: AtomicU32,
     born: Births,
 }
 
@@ -155,6 +157,16 @@ impl Extent {
         born.store(born.load(Ordering::Relaxed).wrapping_add(uses), Ordering::Relaxed);
     }
 
+    /// Says which slices have most of their pages in DRAM. By the control plane; a hint.
+    pub(crate) fn set_in_dram(&self, slices: u32) {
+        self.in_dram.store(slices, Ordering::Relaxed);
+    }
+
+    /// Whether most pages of the slice are in DRAM, as far as is known.
+    pub(crate) fn is_in_dram(&self, slice: usize) -> bool {
+        self.in_dram.load(Ordering::Relaxed) >> slice & 1 == 1
+    }
+
     /// How often they were, by slice.
     pub(crate) fn births(&self) -> [u32; SLICES] {
         core::array::from_fn(|slice| self.born.0[slice].load(Ordering::Relaxed))
@@ -179,6 +191,7 @@ impl Extent {
         fence(Ordering::Release);
         self.pool.store(pool, Ordering::Relaxed);
         self.live.store(0, Ordering::Relaxed);
+        self.in_dram.store(0, Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
         self.prev.store(0, Ordering::Relaxed);
         // The last owner must not take the extent for its own before the next one has entered itself.

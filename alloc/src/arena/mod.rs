@@ -35,7 +35,7 @@ pub(crate) use view::births;
 pub(crate) use view::call_growth_hook;
 pub use view::{
     ArenaView, ExtentView, arena_count, extent_view, for_each_arena, for_each_extent, live_extent_bytes,
-    reserved_bytes, set_growth_hook,
+    reserved_bytes, set_growth_hook, set_in_dram,
 };
 #[cfg(feature = "invariants")]
 pub(crate) use walk::check;

@@ -73,6 +73,12 @@ pub(crate) fn births(index: u32) -> [u32; SLICES] {
     extent::at(index as usize).births()
 }
 
+/// Says which slices of the extent with this index have most of their pages in DRAM: where slabs have free blocks on both tiers, blocks are
+/// allocated there. A hint, which the extent's next life forgets.
+pub fn set_in_dram(index: u32, slices: u32) {
+    extent::at(index as usize).set_in_dram(slices);
+}
+
 /// Calls `f` for every extent that is handed out, in address order within an arena. Lock-free: extents change under it, and `birth`
 /// tells.
 pub fn for_each_extent(f: &mut dyn FnMut(ExtentView)) {

@@ -23,6 +23,8 @@ pub(crate) trait System: PageMover {
     fn extent(&self, index: u32) -> Option<ExtentView>;
     /// How often the pages of each slice of this extent were used by allocation alone, from any beginning, modulo 2^32.
     fn births(&self, index: u32) -> [u32; SLICES];
+    /// Says which slices of this extent have most of their pages in DRAM.
+    fn set_in_dram(&self, index: u32, slices: u32);
     /// Calls `f` for every arena.
     fn arenas(&self, f: &mut dyn FnMut(ArenaView));
     /// Bytes of live extents.
@@ -109,6 +111,10 @@ impl System for Process {
 
     fn births(&self, index: u32) -> [u32; SLICES] {
         arena::births(index)
+    }
+
+    fn set_in_dram(&self, index: u32, slices: u32) {
+        arena::set_in_dram(index, slices);
     }
 
     fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {

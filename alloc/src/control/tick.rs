@@ -210,8 +210,11 @@ impl Plane {
             self.map.extents_mut().iter_mut().for_each(|e| e.asked = 0);
         }
         if mode::migrates(self.mode) && !self.device.is_empty() {
+            self.map.take_births(now, |index| system.births(index));
             for extent in self.map.extents_mut() {
-                extent.take_births(now, system.births(extent.view.index));
+                if let Some(slices) = extent.placement_news() {
+                    system.set_in_dram(extent.view.index, slices);
+                }
             }
             // A heap that is being filled has more urgent things to do.
             if self.stats.ticks >= SETTLING {

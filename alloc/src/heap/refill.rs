@@ -2,11 +2,16 @@
 
 use super::extents::Pages;
 use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
-use crate::arena::{self, Pool, sites};
+use crate::arena::{self, Kind, Pool, SLICE_BYTES, SLICES, extent, sites};
 use crate::class::slab_slices;
+use crate::pagemap;
 use crate::slab::{Slab, empty_slab};
+use crate::sync::atomic::Ordering;
 use crate::sys::futex;
 use core::ptr::{self, NonNull};
+
+/// How many listed slabs are looked at for one that lies in DRAM.
+const LOOKED_AT: usize = 16;
 
 /// Allocates a block of `class` for `site` when the fast path found none; null if there is no memory. Not in hardened mode.
 pub(super) fn allocate_slow(pool: Pool, class: usize, site: usize) -> *mut u8 {
@@ -155,7 +160,34 @@ impl Heap {
         self.drain_remote();
         let found = bins.pop_partial(class).or_else(|| bins.fresh_slab(self, class, pages));
         // What others have freed meanwhile came in while memory was sought.
-        found.or_else(|| bins.pop_partial(class))
+        found.or_else(|| bins.pop_partial(class)).or_else(|| {
+            self.list_leftovers(class);
+            bins.pop_partial(class)
+        })
+    }
+
+    /// Lists the slabs of `class` that have fewer free blocks than is worth the while: there is no memory for another. Under the lock.
+    fn list_leftovers(&self, class: usize) {
+        arena::for_each_extent(&mut |view| {
+            let record = extent::at(view.index as usize);
+            if record.kind() != Kind::Slabs || !ptr::eq(record.owner.load(Ordering::Acquire).cast(), self) {
+                return;
+            }
+            // It is this heap's until its lock is released, and so are the slabs in it.
+            let live = record.live();
+            for slice in (0..SLICES).filter(|slice| live >> slice & 1 == 1) {
+                let addr = view.base + slice * SLICE_BYTES;
+                // SAFETY: the page map holds null or headers that stay readable; in a heap's extent no large span's.
+                let slab = unsafe { pagemap::slab_at(addr - pagemap::window_base()).as_ref() };
+                if let Some(slab) = slab
+                    && slab.base() == addr
+                    && usize::from(slab.class) == class
+                    && slab.free_blocks() > 0
+                {
+                    self.list_if_full(slab);
+                }
+            }
+        });
     }
 
     /// Takes in what other threads have freed; under the lock.
@@ -203,12 +235,26 @@ impl Bins {
         slab
     }
 
-    /// Takes the first slab with free blocks off the list.
+    /// Takes a slab with free blocks off the list: the first, or, where the heap does not fit in DRAM, one that lies there if one of the first does.
     fn pop_partial(&self, class: usize) -> Option<*mut Slab> {
-        let slab = self.partial[class].get();
+        let mut found = self.partial[class].get();
         // SAFETY: listed slabs are alive.
-        self.unlist(unsafe { slab.as_ref() }?);
-        Some(slab)
+        let first = unsafe { found.as_ref() }?;
+        if arena::pressure::tight() {
+            let mut slab = Some(first);
+            for _ in 0..LOOKED_AT {
+                let Some(this) = slab else { break };
+                if this.is_in_dram() {
+                    found = (&raw const *this).cast_mut();
+                    break;
+                }
+                // SAFETY: a listed slab's neighbours are alive.
+                slab = unsafe { this.next.get().as_ref() };
+            }
+        }
+        // SAFETY: it is listed.
+        self.unlist(unsafe { &*found });
+        Some(found)
     }
 
     /// Puts a slab that has free blocks, or will have, on the list.

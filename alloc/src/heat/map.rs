@@ -7,7 +7,7 @@
 //! * Only pages in live slices are ever asked about, moved or counted.
 //! * Times are nanoseconds of one monotonic clock that the caller supplies, so tests can play time.
 
-use super::births::Births;
+use super::births::{Births, Uses};
 use super::rate::{Estimate, IGNORANT, OCTAVE, ONE_HZ, code_of_hz};
 use crate::arena::{ExtentView, Pool};
 
@@ -22,6 +22,8 @@ pub const SLICES: usize = PAGES / SLICE_PAGES;
 
 /// The doubt about a rate that was counted.
 const BIRTHS_DOUBT: i32 = OCTAVE / 8;
+/// Pages by which it is learnt what a birth foretells, about.
+const MOST_COMPARED: usize = 8192;
 /// How many standard deviations count as likely: three quarters.
 const MARGIN: (i32, i32) = (3, 4);
 
@@ -137,6 +139,8 @@ pub struct Extent {
     pub unlike: f32,
     /// Uses by allocation.
     births: Births,
+    /// Live pages in DRAM when that was last told.
+    told: u16,
     /// The pages.
     pub pages: [Page; PAGES],
 }
@@ -160,6 +164,7 @@ impl Extent {
             usual: Usual::default(),
             unlike: 0.0,
             births: Births::default(),
+            told: 0,
             pages: [Page { heat: expected, ..Page::default() }; PAGES],
         })
     }
@@ -184,9 +189,18 @@ impl Extent {
         self.view.base + i * PAGE_BYTES
     }
 
-    /// Takes in how often the pages of each slice had been used by allocation alone by `now`, from any beginning.
-    pub fn take_births(&mut self, now: u64, births: [u32; SLICES]) {
-        self.births.take(now, births);
+    /// The slices most of whose pages are in DRAM, if their number has changed since it was last told.
+    pub fn placement_news(&mut self) -> Option<u32> {
+        if self.told == self.dram {
+            return None;
+        }
+        self.told = self.dram;
+        let in_dram = |pages: &[Page]| pages.iter().filter(|page| page.place == Place::Dram).count();
+        let slices = self.pages.chunks(SLICE_PAGES).enumerate();
+        Some(
+            slices
+                .fold(0, |bits, (slice, pages)| bits | u32::from(in_dram(pages) > SLICE_PAGES / 2) << slice),
+        )
     }
 
     /// Whether page `i` is used more often because blocks are allocated there than by all else that is known.
@@ -267,6 +281,8 @@ pub struct HeatMap {
     incoming: Vec<ExtentView>,
     /// What new pages of each pool begin with.
     expected: [Estimate; Pool::COUNT],
+    /// What a block that is allocated foretells.
+    uses: Uses,
 }
 
 impl HeatMap {
@@ -279,6 +295,18 @@ impl HeatMap {
     pub fn expect(&mut self, rates: &[u16; Pool::COUNT]) {
         self.expected =
             rates.map(|rate| if rate == 0 { Estimate::default() } else { Estimate::expected(rate) });
+    }
+
+    /// Takes in how often the pages of each slice of each extent had been used by allocation alone by `now`, from any beginning.
+    pub fn take_births(&mut self, now: u64, births: impl Fn(u32) -> [u32; SLICES]) {
+        let mut seen = Vec::new();
+        for extent in &mut self.extents {
+            extent.births.take(now, births(extent.view.index), self.uses);
+            if seen.len() < MOST_COMPARED {
+                extent.births.compare(&extent.pages, &mut seen);
+            }
+        }
+        self.uses.learn(&mut seen);
     }
 
     /// Takes over the heap's present extents. `list` calls its argument once for each.

@@ -15,6 +15,10 @@ use core::ptr::{self, NonNull};
 /// So many blocks [`Slab::pop`] takes one by one before it is the slow path's turn.
 const CALLS: u8 = 128;
 
+/// The share of a slab's blocks that are free, numerator and denominator, for it to be allocated from again on a device: a sixteenth more of the
+/// heap is unused on average, of which only what hot blocks lie on comes to DRAM.
+const WORTH: (u32, u32) = (3, 16);
+
 /// How many times running blocks are chosen ahead, at least, before it is the slow path's turn; where few are, as often as makes [`CALLS`] of them.
 const CHOICES: u8 = 4;
 
@@ -134,8 +138,27 @@ impl Slab {
     /// Where many slabs are full and blocks are freed at random, a slab listed at its first free block would be full again at the next
     /// malloc, which would be a slow call each time, as would every free. So it waits for three of a word, and up to one block in thirty is
     /// not used.
+    ///
+    /// And where the heap does not fit in DRAM, one that lies on a device waits until many are: what is allocated now is used now, and one such
+    /// block on each of many cold pages would make all of them worth a place in DRAM.
     pub(crate) fn is_worth_listing(&self, index: usize) -> bool {
-        self.blocks < 64 || at_least_three(self.local(index / 64).load(Ordering::Relaxed))
+        let some = self.blocks < 64 || at_least_three(self.local(index / 64).load(Ordering::Relaxed));
+        some && (self.slices > 1
+            || !arena::pressure::tight()
+            || self.is_in_dram()
+            || self.free_blocks() * WORTH.1 >= u32::from(self.blocks) * WORTH.0)
+    }
+
+    /// Whether most of its first slice lies in DRAM, as far as is known.
+    pub(crate) fn is_in_dram(&self) -> bool {
+        let (extent, slice) = self.place();
+        extent.is_in_dram(slice)
+    }
+
+    /// The extent of its first slice, and which of that's it is.
+    fn place(&self) -> (&'static arena::Extent, usize) {
+        let base = self.base();
+        (extent::at(extent::index_of(base)), base % EXTENT_BYTES / SLICE_BYTES)
     }
 
     /// Makes the word of block `index` the next that is allocated from. By the owner under its lock, for a slab that it does not allocate from.
@@ -217,10 +240,8 @@ impl Slab {
     fn note_births(&self, word: usize) {
         if self.slices == 1 {
             let free = self.local(word).load(Ordering::Relaxed).count_ones();
-            let base = self.base();
-            let slice = base % EXTENT_BYTES / SLICE_BYTES;
-            extent::at(extent::index_of(base))
-                .note_births(slice, (free * self.block_bytes.min(64)).div_ceil(64));
+            let (extent, slice) = self.place();
+            extent.note_births(slice, (free * self.block_bytes.min(64)).div_ceil(64));
         }
     }
 

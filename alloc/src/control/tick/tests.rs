@@ -8,6 +8,8 @@ use crate::heat::refs::Refs;
 use crate::heat::refs::world_tests::World;
 use crate::mover::batch::PageMover;
 
+mod store;
+
 impl System for World {
     fn now(&self) -> u64 {
         World::now(self)
@@ -26,6 +28,9 @@ impl System for World {
     }
     fn births(&self, index: u32) -> [u32; SLICES] {
         World::births(self, index)
+    }
+    fn set_in_dram(&self, index: u32, slices: u32) {
+        self.0.borrow_mut().in_dram[index as usize] = slices;
     }
     fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
         f(self.arena());
@@ -219,6 +224,7 @@ fn a_system_that_refuses_moves_is_asked_once_and_the_program_runs_on() {
         fn births(&self, _: u32) -> [u32; SLICES] {
             Default::default()
         }
+        fn set_in_dram(&self, _: u32, _: u32) {}
         fn arenas(&self, f: &mut dyn FnMut(ArenaView)) {
             f(self.0.arena());
         }

@@ -24,6 +24,10 @@ pub(crate) struct Inner {
     pub(crate) walked: (std::ops::Range<usize>, u64),
     /// Births a second of each page; none if empty.
     pub(crate) births: Vec<f64>,
+    /// Blocks born on each page so far, besides; none if empty.
+    pub(crate) born: Vec<u32>,
+    /// By extent, the slices that are said to be in DRAM.
+    pub(crate) in_dram: Vec<u32>,
     /// Bytes of DRAM that others hold, and the share of the time that they wait for more.
     pub(crate) others: (u64, f64),
     variant: Vec<Variant>,
@@ -54,6 +58,8 @@ impl World {
             node: (0..n).map(node).collect(),
             walked: (0..0, 1),
             births: Vec::new(),
+            born: Vec::new(),
+            in_dram: vec![0; n / PAGES],
             others: (0, 0.0),
             variant: vec![false; n],
             cleared: vec![0; n],
@@ -104,7 +110,11 @@ impl World {
         std::array::from_fn(|s| {
             let pages = first + s * SLICE_PAGES..first + (s + 1) * SLICE_PAGES;
             let each_second: f64 = w.births.get(pages).map_or(0.0, |pages| pages.iter().sum());
-            (each_second * w.now as f64 / 1e9) as u32
+            let born: u32 = w
+                .born
+                .get(first + s * SLICE_PAGES..first + (s + 1) * SLICE_PAGES)
+                .map_or(0, |b| b.iter().sum());
+            born.wrapping_add((each_second * w.now as f64 / 1e9) as u32)
         })
     }
 
