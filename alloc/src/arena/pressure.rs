@@ -50,6 +50,11 @@ pub fn set_tight(tight: bool) {
     TIGHT.store(tight, Ordering::Relaxed);
 }
 
+/// Whether what is allocated should lie close together, and in DRAM, at the price of free blocks that are left alone on the device, which has room.
+pub(crate) fn gathers_births() -> bool {
+    tight() && !device_full()
+}
+
 /// Whether freed pages should go back to the system at once.
 pub(crate) fn tight() -> bool {
     TIGHT.load(Ordering::Relaxed)

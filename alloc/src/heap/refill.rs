@@ -167,6 +167,8 @@ impl Heap {
     }
 
     /// Lists the slabs of `class` that have fewer free blocks than is worth the while: there is no memory for another. Under the lock.
+    #[cold]
+    #[inline(never)]
     fn list_leftovers(&self, class: usize) {
         arena::for_each_extent(&mut |view| {
             let record = extent::at(view.index as usize);
@@ -195,7 +197,11 @@ impl Heap {
         if self.remote.is_empty() {
             return;
         }
-        self.remote.drain(|slab| self.list_if_full(slab));
+        self.remote.drain(|slab| {
+            if slab.is_worth_reusing() {
+                self.list_if_full(slab);
+            }
+        });
     }
 
     /// Lists a slab that has free blocks again, if it was found full; under the lock.
@@ -240,7 +246,7 @@ impl Bins {
         let mut found = self.partial[class].get();
         // SAFETY: listed slabs are alive.
         let first = unsafe { found.as_ref() }?;
-        if arena::pressure::tight() {
+        if arena::pressure::gathers_births() {
             let mut slab = Some(first);
             for _ in 0..LOOKED_AT {
                 let Some(this) = slab else { break };

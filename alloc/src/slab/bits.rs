@@ -138,15 +138,20 @@ impl Slab {
     /// Where many slabs are full and blocks are freed at random, a slab listed at its first free block would be full again at the next
     /// malloc, which would be a slow call each time, as would every free. So it waits for three of a word, and up to one block in thirty is
     /// not used.
-    ///
-    /// And where the heap does not fit in DRAM, one that lies on a device waits until many are: what is allocated now is used now, and one such
-    /// block on each of many cold pages would make all of them worth a place in DRAM.
     pub(crate) fn is_worth_listing(&self, index: usize) -> bool {
         let some = self.blocks < 64 || at_least_three(self.local(index / 64).load(Ordering::Relaxed));
-        some && (self.slices > 1
-            || !arena::pressure::tight()
+        some && self.is_worth_reusing()
+    }
+
+    /// Whether a full slab that has free blocks again is to be allocated from.
+    ///
+    /// Where the heap does not fit in DRAM, one that lies on a device waits until many are free: what is allocated now is used now, and one such
+    /// block on each of many cold pages would make all of them worth a place in DRAM.
+    pub(crate) fn is_worth_reusing(&self) -> bool {
+        self.slices > 1
+            || !arena::pressure::gathers_births()
             || self.is_in_dram()
-            || self.free_blocks() * WORTH.1 >= u32::from(self.blocks) * WORTH.0)
+            || self.free_blocks() * WORTH.1 >= u32::from(self.blocks) * WORTH.0
     }
 
     /// Whether most of its first slice lies in DRAM, as far as is known.
