@@ -243,24 +243,11 @@ impl Bins {
 
     /// Takes a slab with free blocks off the list: the first, or, where the heap does not fit in DRAM, one that lies there if one of the first does.
     fn pop_partial(&self, class: usize) -> Option<*mut Slab> {
-        let mut found = self.partial[class].get();
         // SAFETY: listed slabs are alive.
-        let first = unsafe { found.as_ref() }?;
-        if arena::pressure::gathers_births() {
-            let mut slab = Some(first);
-            for _ in 0..LOOKED_AT {
-                let Some(this) = slab else { break };
-                if this.is_in_dram() {
-                    found = (&raw const *this).cast_mut();
-                    break;
-                }
-                // SAFETY: a listed slab's neighbours are alive.
-                slab = unsafe { this.next.get().as_ref() };
-            }
-        }
-        // SAFETY: it is listed.
-        self.unlist(unsafe { &*found });
-        Some(found)
+        let first = unsafe { self.partial[class].get().as_ref() }?;
+        let found = if arena::pressure::gathers_births() { nearby(first) } else { first };
+        self.unlist(found);
+        Some((&raw const *found).cast_mut())
     }
 
     /// Puts a slab that has free blocks, or will have, on the list.
@@ -303,4 +290,20 @@ impl Bins {
             f(this);
         }
     }
+}
+
+/// Of the listed slabs from `first` on, the next that lies in DRAM, if it is near; else `first`. Under the heap's lock.
+#[cold]
+#[inline(never)]
+fn nearby(first: &Slab) -> &Slab {
+    let mut slab = Some(first);
+    for _ in 0..LOOKED_AT {
+        let Some(this) = slab else { break };
+        if this.is_in_dram() {
+            return this;
+        }
+        // SAFETY: a listed slab's neighbours are alive.
+        slab = unsafe { this.next.get().as_ref() };
+    }
+    first
 }

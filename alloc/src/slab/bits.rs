@@ -148,10 +148,13 @@ impl Slab {
     /// Where the heap does not fit in DRAM, one that lies on a device waits until many are free: what is allocated now is used now, and one such
     /// block on each of many cold pages would make all of them worth a place in DRAM.
     pub(crate) fn is_worth_reusing(&self) -> bool {
-        self.slices > 1
-            || !arena::pressure::gathers_births()
-            || self.is_in_dram()
-            || self.free_blocks() * WORTH.1 >= u32::from(self.blocks) * WORTH.0
+        self.slices > 1 || !arena::pressure::gathers_births() || self.is_good_for_births()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_good_for_births(&self) -> bool {
+        self.is_in_dram() || self.free_blocks() * WORTH.1 >= u32::from(self.blocks) * WORTH.0
     }
 
     /// Whether most of its first slice lies in DRAM, as far as is known.
@@ -242,6 +245,8 @@ impl Slab {
 
     /// Tells the extent how often the pages of a word are going to be used because blocks of it are allocated, each written once: a time for a
     /// block, or, of tiny ones, for a cache line. Not where blocks have pages of their own, in slabs of several slices.
+    #[cold]
+    #[inline(never)]
     fn note_births(&self, word: usize) {
         if self.slices == 1 {
             let free = self.local(word).load(Ordering::Relaxed).count_ones();
