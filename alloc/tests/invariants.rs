@@ -1,7 +1,7 @@
 //! The heap under everything at once, its own structures checked meanwhile: needs `--features invariants`.
 //!
-//! Threads of random operations come and go, pass blocks to each other, fork, and trim, while signals interrupt them and, half of the time,
-//! the system refuses some of what is asked of it. Another thread walks all heaps and arenas; at times all stand still and everything
+//! Threads of random operations come and go, pass blocks to each other, fork, and trim, while signals interrupt them, DRAM is tight or not and, half of
+//! the time, the system refuses some of what is asked of it. Another thread walks all heaps and arenas; at times all stand still and everything
 //! is checked, down to the zeros of free memory. `TERRACE_TEST_STRESS_SECONDS` says how long, two minutes if it does not;
 //! `TERRACE_TEST_ANYWHERE` leaves it to the kernel where the heap lies.
 
@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
 use steps::step;
+use terrace::arena::{for_each_extent, pressure, set_in_dram};
 use terrace::sys::{Call, fault};
 use terrace::{check_invariants, raw};
 
@@ -64,6 +65,9 @@ fn life(seed: u64, end: Instant) {
             }
             16 => drop(raw::trim()),
             17 => pairs(random.next() as usize % 1024),
+            // What the control plane says, whether it is so or not.
+            18 => pressure::set_tight(random.next().is_multiple_of(2)),
+            19 => for_each_extent(&mut |view| set_in_dram(view.index, random.next() as u32)),
             _ => {}
         }
         if live.len() > 3000 {
