@@ -259,8 +259,8 @@ impl Plane {
 
     fn level(&self, now: u64) -> Level {
         let own = self.map.placed();
-        let measured = Measured { own, ..self.measured };
-        let b = Budget::new(&self.config, &measured);
+        // With what was ours when it was looked what is free: of what has moved since then, neither is known to the other.
+        let b = Budget::new(&self.config, &self.measured);
         let cap = self.refused.filter(|&(_, until)| now < until).map_or(u64::MAX, |(bytes, _)| bytes);
         Level {
             dram: own.0,

@@ -17,6 +17,11 @@ pub(crate) const BASE: usize = 0x1000_0000_0000;
 pub(crate) struct Inner {
     pub(crate) now: u64,
     pub(crate) cpu: u64,
+    /// For how long the program has run, and how long it runs at a time and then is stopped, on average, in ns; it always runs if that is 0.
+    program: u64,
+    pub(crate) stalls: [u64; 2],
+    /// Whether it is stopped, and for how long what it does now goes on.
+    stalled: (bool, u64),
     /// True rates in Hz.
     pub(crate) rate: Vec<f64>,
     pub(crate) node: Vec<i32>,
@@ -42,6 +47,8 @@ pub(crate) struct Inner {
     pub(crate) singles: u64,
     /// What one call costs, in ns: a mapping read, a mapping cut, a page cleared or walked, a page moved.
     pub(crate) cost: [u64; 4],
+    /// What it costs to clear a page of a part.
+    pub(crate) cold: u64,
 }
 
 #[derive(Clone)]
@@ -54,6 +61,9 @@ impl World {
         World(Rc::new(RefCell::new(Inner {
             now: 1_000_000_000,
             cpu: 0,
+            program: 0,
+            stalls: [0, 0],
+            stalled: (true, 0),
             rate,
             node: (0..n).map(node).collect(),
             walked: (0..0, 1),
@@ -70,6 +80,7 @@ impl World {
             most_mappings: 0,
             singles: 0,
             cost: [10_000, 6_000, 40, 2_000],
+            cold: 40,
         })))
     }
 
@@ -138,7 +149,8 @@ impl World {
 
     pub(crate) fn sleep_until(&self, at: u64) {
         let mut w = self.0.borrow_mut();
-        w.now = w.now.max(at);
+        let ns = at.saturating_sub(w.now);
+        w.pass(ns);
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -148,8 +160,31 @@ impl World {
 
 impl Inner {
     fn spend(&mut self, ns: u64) {
-        self.now += ns;
+        self.pass(ns);
         self.cpu += ns;
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, ns: u64) {
+        self.now += ns;
+        if self.stalls[0] == 0 {
+            self.program += ns;
+            return;
+        }
+        let mut left = ns;
+        while left > 0 {
+            if self.stalled.1 == 0 {
+                let is_stopped = !self.stalled.0;
+                let mean = self.stalls[usize::from(is_stopped)] as f64;
+                self.stalled = (is_stopped, 1 + (-mean * (1.0 - self.uniform()).ln()) as u64);
+            }
+            let step = left.min(self.stalled.1);
+            self.stalled.1 -= step;
+            left -= step;
+            if !self.stalled.0 {
+                self.program += step;
+            }
+        }
     }
 
     /// Whether the walk has come by page `i` since its reference was forgotten; `None` if it is not walked through.
@@ -157,7 +192,7 @@ impl Inner {
         let (pages, time) = &self.walked;
         let at = i.checked_sub(pages.start).filter(|_| i < pages.end)? as u64 * time / pages.len() as u64;
         let walks = |now: u64| (now + time - at) / time;
-        Some(walks(self.now) > walks(self.cleared[i]))
+        Some(walks(self.program) > walks(self.cleared[i]))
     }
 
     pub(crate) fn uniform(&mut self) -> f64 {
@@ -179,7 +214,7 @@ impl Kernel for World {
         let mappings = 1 + w.variant.windows(2).filter(|v| v[0] != v[1]).count() as u64;
         let cost = w.rate.len() as u64 * w.cost[2] + mappings * w.cost[0] / 8;
         w.spend(cost);
-        let now = w.now;
+        let now = w.program;
         w.cleared.fill(now);
         Ok(())
     }
@@ -191,15 +226,15 @@ impl Kernel for World {
     fn clear_part(&mut self, from: usize, to: usize) -> Result<(), Errno> {
         let mut w = self.0.borrow_mut();
         let pages = (from - BASE) / PAGE_BYTES..(to - BASE) / PAGE_BYTES;
-        let cost = pages.len() as u64 * w.cost[2];
+        let cost = pages.len() as u64 * w.cold;
         w.spend(cost);
-        let now = w.now;
+        let now = w.program;
         w.cleared[pages].fill(now);
         Ok(())
     }
 
     fn pause(&mut self, ns: u64) {
-        self.0.borrow_mut().now += ns;
+        self.0.borrow_mut().pass(ns);
     }
 
     fn mappings(&mut self, until: usize, each: &mut dyn FnMut(&Mapping, u64) -> bool) -> Result<(), Errno> {
@@ -221,7 +256,7 @@ impl Kernel for World {
             w.spend(cost);
             let mut touched = 0;
             for i in at..end {
-                let dt = (w.now - w.cleared[i]) as f64 / 1e9;
+                let dt = (w.program - w.cleared[i]) as f64 / 1e9;
                 let p = 1.0 - (-w.rate[i] * dt).exp();
                 let was_touched = w.uniform() < p;
                 touched += u32::from(w.was_walked(i).unwrap_or(was_touched));
