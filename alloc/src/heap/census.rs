@@ -1,10 +1,10 @@
 //! Counting: what the heaps hold, by walking them. Zone: cold; takes every heap's lock in turn.
 
 use super::{Heap, abandon, hardened, thread};
-use crate::arena::{self, Kind, SLICE_BYTES, extent};
+use crate::arena::{self, Kind, SLICE_BYTES, SLICES, extent};
 use crate::meta;
 use crate::pagemap;
-use crate::slab::LARGE;
+use crate::slab::{LARGE, Slab};
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -63,7 +63,7 @@ pub fn heap_stats() -> HeapStats {
             // An extent changes hands only under its owner's lock: look again once that is held.
             let _guard = heap.lock.lock();
             if record.kind() == Kind::Slabs && ptr::eq(record.owner.load(Ordering::Acquire).cast(), heap) {
-                count_slabs(view.base, record.live(), &mut stats);
+                for_each_slab(view.base, record.live(), |slab| count(slab, &mut stats));
             }
         }
     });
@@ -83,8 +83,16 @@ pub fn heap_stats() -> HeapStats {
     stats
 }
 
-fn count_slabs(base: usize, live: u32, stats: &mut HeapStats) {
-    for slice in (0..32).filter(|slice| live >> slice & 1 == 1) {
+fn count(slab: &Slab, stats: &mut HeapStats) {
+    let blocks = slab.live_blocks() as usize;
+    stats.slab_bytes += slab.slices as usize * SLICE_BYTES;
+    stats.live_blocks += blocks;
+    stats.live_bytes += blocks * slab.block_bytes as usize;
+}
+
+/// Calls `f` for each slab that begins in the extent of slabs at `base`, whose slices `live` are in use. Under the lock of the heap that owns it.
+pub(super) fn for_each_slab(base: usize, live: u32, mut f: impl FnMut(&Slab)) {
+    for slice in (0..SLICES).filter(|slice| live >> slice & 1 == 1) {
         let addr = base + slice * SLICE_BYTES;
         let slab = pagemap::slab_at(addr - pagemap::window_base());
         if slab.is_null() || ptr::eq(slab, &raw const LARGE) {
@@ -93,10 +101,7 @@ fn count_slabs(base: usize, live: u32, stats: &mut HeapStats) {
         // SAFETY: the owning heap's lock is held, so the slab cannot be destroyed.
         let slab = unsafe { &*slab };
         if slab.base() == addr {
-            let blocks = slab.live_blocks() as usize;
-            stats.slab_bytes += slab.slices as usize * SLICE_BYTES;
-            stats.live_blocks += blocks;
-            stats.live_bytes += blocks * slab.block_bytes as usize;
+            f(slab);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The slow path of allocation: another word, another slab, another extent. Zone: cold.
 
 use super::extents::Pages;
-use super::{Bins, Heap, abandon, hardened, purge, slot_heap, thread};
-use crate::arena::{self, Kind, Pool, SLICE_BYTES, SLICES, extent, sites};
+use super::{Bins, Heap, abandon, census, hardened, purge, slot_heap, thread};
+use crate::arena::{self, Kind, Pool, extent, sites};
 use crate::class::slab_slices;
-use crate::pagemap;
 use crate::slab::{Slab, empty_slab};
 use crate::sync::atomic::Ordering;
 use crate::sys::futex;
@@ -176,19 +175,11 @@ impl Heap {
                 return;
             }
             // It is this heap's until its lock is released, and so are the slabs in it.
-            let live = record.live();
-            for slice in (0..SLICES).filter(|slice| live >> slice & 1 == 1) {
-                let addr = view.base + slice * SLICE_BYTES;
-                // SAFETY: the page map holds null or headers that stay readable; in a heap's extent no large span's.
-                let slab = unsafe { pagemap::slab_at(addr - pagemap::window_base()).as_ref() };
-                if let Some(slab) = slab
-                    && slab.base() == addr
-                    && usize::from(slab.class) == class
-                    && slab.free_blocks() > 0
-                {
+            census::for_each_slab(view.base, record.live(), |slab| {
+                if usize::from(slab.class) == class && slab.free_blocks() > 0 {
                     self.list_if_full(slab);
                 }
-            }
+            });
         });
     }
 

@@ -273,7 +273,6 @@ fn one_in(parts: usize, rates: Vec<f64>, slow: bool) -> Run {
     let world = World::new(rates, |i| i32::from(i >= n / parts));
     if slow {
         world.0.borrow_mut().cost = [50_000, 25_000, 300, 20_000];
-        world.0.borrow_mut().cold = 300;
     }
     let edit = |config: &mut Config| config.dram = Amount::Bytes((n / parts * PAGE_BYTES) as u64);
     Run::on(world, if slow { 0.1 } else { 0.03 }, edit)

@@ -47,8 +47,6 @@ pub(crate) struct Inner {
     pub(crate) singles: u64,
     /// What one call costs, in ns: a mapping read, a mapping cut, a page cleared or walked, a page moved.
     pub(crate) cost: [u64; 4],
-    /// What it costs to clear a page of a part.
-    pub(crate) cold: u64,
 }
 
 #[derive(Clone)]
@@ -80,7 +78,6 @@ impl World {
             most_mappings: 0,
             singles: 0,
             cost: [10_000, 6_000, 40, 2_000],
-            cold: 40,
         })))
     }
 
@@ -120,11 +117,8 @@ impl World {
         let first = index as usize * PAGES;
         std::array::from_fn(|s| {
             let pages = first + s * SLICE_PAGES..first + (s + 1) * SLICE_PAGES;
-            let each_second: f64 = w.births.get(pages).map_or(0.0, |pages| pages.iter().sum());
-            let born: u32 = w
-                .born
-                .get(first + s * SLICE_PAGES..first + (s + 1) * SLICE_PAGES)
-                .map_or(0, |b| b.iter().sum());
+            let each_second: f64 = w.births.get(pages.clone()).map_or(0.0, |pages| pages.iter().sum());
+            let born: u32 = w.born.get(pages).map_or(0, |pages| pages.iter().sum());
             born.wrapping_add((each_second * w.now as f64 / 1e9) as u32)
         })
     }
@@ -226,7 +220,7 @@ impl Kernel for World {
     fn clear_part(&mut self, from: usize, to: usize) -> Result<(), Errno> {
         let mut w = self.0.borrow_mut();
         let pages = (from - BASE) / PAGE_BYTES..(to - BASE) / PAGE_BYTES;
-        let cost = pages.len() as u64 * w.cold;
+        let cost = pages.len() as u64 * w.cost[2];
         w.spend(cost);
         let now = w.program;
         w.cleared[pages].fill(now);

@@ -128,11 +128,7 @@ impl Store {
                 world.born[new / ON_PAGE] += 1;
             }
         }
-        let until = World::now(&self.run.world) + STEP;
-        while World::now(&self.run.world) < until {
-            let wake = self.run.plane.tick(&mut self.run.world.clone());
-            self.run.world.sleep_until(wake.min(until));
-        }
+        self.run.advance(STEP);
         self.run.fraction_of_oracle()
     }
 }
